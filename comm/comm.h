@@ -1,0 +1,136 @@
+/*
+ * The communication seam, user's side: transfers between two ranks, collectives over groups, and a
+ * few blocking calls for set-up and reports.
+ *
+ * Contract
+ *
+ * Streams. send, recv and allreduce are enqueued on a device stream and take place in its order; the
+ * stream goes on when the operation is complete (a send: when its buffer may be reused; a receive:
+ * when the data is there). They allocate nothing.
+ *
+ * Channels. FIFO from one rank to one other. Strictly rendezvous, as NCCL is: a send does not complete
+ * before its receive has been reached on the other side's stream, whatever the message's size. One
+ * channel's operations are enqueued on one stream at either end.
+ *
+ * Collective creation. Every rank of the communicator opens the same channels and groups in the same
+ * order (ranks that are not part of one pass the same arguments and get NULL). They are used by those
+ * who are part of it, in one order per channel or group; nothing is implied between different ones.
+ *
+ * Clocks. Under a virtual device clock a transfer starts at max(sender's, receiver's stream time) and
+ * both streams go on at start + cost_sec, which both sides pass alike; an allreduce starts at the
+ * latest of its members' times. Under the wall clock cost_sec is ignored.
+ *
+ * Threads. Stream operations come from the thread that enqueues on that stream; the blocking calls
+ * from one thread at a time. At most one thread of a rank ever touches the library underneath.
+ *
+ * Errors. Set-up reports its own. A transfer that fails marks its stream (device.h) and is logged.
+ */
+#ifndef DPR_COMM_COMM_H
+#define DPR_COMM_COMM_H
+
+#include "device/device.h"
+
+typedef struct dpr_comm dpr_comm_t;
+typedef struct dpr_comm_channel dpr_comm_channel_t;
+typedef struct dpr_comm_group dpr_comm_group_t;
+
+typedef enum dpr_dtype {
+    DPR_DTYPE_FLOAT,
+    DPR_DTYPE_DOUBLE,
+} dpr_dtype_t;
+
+/* Closes what is still open and leaves. Collective. NULL is allowed. */
+void dpr_comm_destroy(dpr_comm_t *comm);
+const char *dpr_comm_kind(const dpr_comm_t *comm); /* "mpi", "local", "nccl" */
+int dpr_comm_rank(const dpr_comm_t *comm);
+int dpr_comm_size(const dpr_comm_t *comm);
+/* Ranks that share this rank's node, and this rank's position among them. */
+int dpr_comm_node_size(const dpr_comm_t *comm);
+int dpr_comm_node_rank(const dpr_comm_t *comm);
+
+/*
+ * The device on whose streams the operations will run: set once before the first channel or group,
+ * and outliving them.
+ */
+void dpr_comm_set_device(dpr_comm_t *comm, dpr_device_t *device);
+
+/*
+ * Opens a channel; collective. `max_bytes` bounds one message. *channel is NULL on ranks that are
+ * neither end. Errors: DPR_ERR_INVALID (source equals destination, out of range), DPR_ERR_MEMORY,
+ * DPR_ERR_COMM.
+ */
+dpr_status_t dpr_channel_open(dpr_comm_t *comm, int source, int destination, size_t max_bytes,
+                              dpr_comm_channel_t **channel);
+/* Collective among the two ends only; no operation may be pending. NULL is allowed. */
+void dpr_channel_close(dpr_comm_channel_t *channel);
+
+/* `bytes` must be the same on both sides. Errors: DPR_ERR_INVALID (too long). */
+dpr_status_t dpr_channel_send(dpr_comm_channel_t *channel, const void *buffer, size_t bytes,
+                              double cost_sec, dpr_stream_t *stream);
+dpr_status_t dpr_channel_recv(dpr_comm_channel_t *channel, void *buffer, size_t bytes,
+                              double cost_sec, dpr_stream_t *stream);
+
+/* Opens a group of the `count` ranks listed (ascending); collective. *group is NULL on others. */
+dpr_status_t dpr_group_open(dpr_comm_t *comm, const int *ranks, int count,
+                            dpr_comm_group_t **group);
+void dpr_group_close(dpr_comm_group_t *group); /* NULL is allowed */
+
+/*
+ * Sums `count` elements in place over the group. Every member ends with the same bits, and with the
+ * same bits each time it is run on the same inputs.
+ */
+dpr_status_t dpr_group_allreduce_sum(dpr_comm_group_t *group, void *buffer, size_t count,
+                                     dpr_dtype_t dtype, double cost_sec, dpr_stream_t *stream);
+
+/* Blocking calls on host memory, collective over all ranks, for set-up and reports. While a rank
+ * waits in one it burns no core. */
+dpr_status_t dpr_comm_barrier(dpr_comm_t *comm);
+/* out holds size * bytes, rank by rank. */
+dpr_status_t dpr_comm_allgather(dpr_comm_t *comm, const void *in, size_t bytes, void *out);
+/* Rank `root` receives every rank's bytes one after another; bytes[r] is known to all. */
+dpr_status_t dpr_comm_gather(dpr_comm_t *comm, int root, const void *in, const size_t *bytes,
+                             void *out);
+
+/*
+ * Agrees on a status: returns DPR_OK on every rank if all passed DPR_OK. Otherwise every rank returns
+ * the status of the lowest rank that did not, and *culprit (may be NULL) is that rank. Nothing is
+ * logged.
+ */
+dpr_status_t dpr_comm_agree(dpr_comm_t *comm, dpr_status_t status, int *culprit);
+
+/*
+ * Measures the link from this rank to `peer` by `rounds` exchanges of `bytes` and of 0 bytes; called
+ * by both, the lower rank leading, while nothing else runs on either. Both get the round trip of one
+ * exchange, halved, as the smallest seen: small_sec for an empty message, large_sec for `bytes`.
+ * offset_sec is the peer's wall clock minus this rank's (device.h, wall_sec), taken from the exchange
+ * with the smallest round trip, uncertain by up to small_sec.
+ */
+typedef struct dpr_link_measure {
+    double small_sec;
+    double large_sec;
+    double offset_sec;
+} dpr_link_measure_t;
+dpr_status_t dpr_comm_measure_link(dpr_comm_t *comm, int peer, size_t bytes, int rounds,
+                                   dpr_link_measure_t *measure);
+
+/* Ends the whole job at once with `exit_code` (mpi: MPI_Abort). Does not return. */
+_Noreturn void dpr_comm_abort(dpr_comm_t *comm, int exit_code);
+
+/*
+ * Backends.
+ *
+ * mpi: starts the one thread that touches MPI, which initialises it; dpr_comm_destroy finalises it.
+ * `spin`: that thread polls without a pause (only where cores are free); otherwise it sleeps between
+ * polls, longer the longer nothing comes, and blocks while nothing is pending. May be changed later
+ * with dpr_comm_mpi_set_spin. Only once per process. Errors: DPR_ERR_COMM.
+ */
+dpr_status_t dpr_comm_mpi_create(dpr_comm_t **comm);
+void dpr_comm_mpi_set_spin(dpr_comm_t *comm, bool spin);
+
+/*
+ * local: `size` ranks in one process, comms[r] for the thread that plays rank r. For tests and tools:
+ * the same contract without a launcher. Destroying the last one releases what they share.
+ */
+dpr_status_t dpr_comm_local_create(int size, dpr_comm_t **comms);
+
+#endif
