@@ -4,21 +4,22 @@
  *
  * Contract
  *
- * Streams. send, recv and allreduce are enqueued on a device stream and take place in its order; the
- * stream goes on when the operation is complete (a send: when its buffer may be reused; a receive:
- * when the data is there). They allocate nothing.
+ * Streams. send, recv and allreduce are enqueued on a device stream and take place in its order;
+ * the stream goes on when the operation is complete (a send: when its buffer may be reused; a
+ * receive: when the data is there). They allocate nothing.
  *
- * Channels. FIFO from one rank to one other. Strictly rendezvous, as NCCL is: a send does not complete
- * before its receive has been reached on the other side's stream, whatever the message's size. One
- * channel's operations are enqueued on one stream at either end.
+ * Channels. FIFO from one rank to one other. Strictly rendezvous, as NCCL is: a send does not
+ * complete before its receive has been reached on the other side's stream, whatever the message's
+ * size. One channel's operations are enqueued on one stream at either end.
  *
- * Collective creation. Every rank of the communicator opens the same channels and groups in the same
- * order (ranks that are not part of one pass the same arguments and get NULL). They are used by those
- * who are part of it, in one order per channel or group; nothing is implied between different ones.
+ * Collective creation. Every rank of the communicator opens the same channels and groups in the
+ * same order (ranks that are not part of one pass the same arguments and get NULL). They are used
+ * by those who are part of it, in one order per channel or group; nothing is implied between
+ * different ones.
  *
- * Clocks. Under a virtual device clock a transfer starts at max(sender's, receiver's stream time) and
- * both streams go on at start + cost_sec, which both sides pass alike; an allreduce starts at the
- * latest of its members' times. Under the wall clock cost_sec is ignored.
+ * Clocks. Under a virtual device clock a transfer starts at max(sender's, receiver's stream time)
+ * and both streams go on at start + cost_sec, which both sides pass alike; an allreduce starts at
+ * the latest of its members' times. Under the wall clock cost_sec is ignored.
  *
  * Threads. Stream operations come from the thread that enqueues on that stream; the blocking calls
  * from one thread at a time. At most one thread of a rank ever touches the library underneath.
@@ -92,18 +93,18 @@ dpr_status_t dpr_comm_gather(dpr_comm_t *comm, int root, const void *in, const s
                              void *out);
 
 /*
- * Agrees on a status: returns DPR_OK on every rank if all passed DPR_OK. Otherwise every rank returns
- * the status of the lowest rank that did not, and *culprit (may be NULL) is that rank. Nothing is
- * logged.
+ * Agrees on a status: returns DPR_OK on every rank if all passed DPR_OK. Otherwise every rank
+ * returns the status of the lowest rank that did not, and *culprit (may be NULL) is that rank.
+ * Nothing is logged.
  */
 dpr_status_t dpr_comm_agree(dpr_comm_t *comm, dpr_status_t status, int *culprit);
 
 /*
- * Measures the link from this rank to `peer` by `rounds` exchanges of `bytes` and of 0 bytes; called
- * by both, the lower rank leading, while nothing else runs on either. Both get the round trip of one
- * exchange, halved, as the smallest seen: small_sec for an empty message, large_sec for `bytes`.
- * offset_sec is the peer's wall clock minus this rank's (device.h, wall_sec), taken from the exchange
- * with the smallest round trip, uncertain by up to small_sec.
+ * Measures the link from this rank to `peer` by `rounds` exchanges of `bytes` and of 0 bytes;
+ * called by both, the lower rank leading, while nothing else runs on either. Both get the round
+ * trip of one exchange, halved, as the smallest seen: small_sec for an empty message, large_sec for
+ * `bytes`. offset_sec is the peer's wall clock minus this rank's (device.h, wall_sec), taken from
+ * the exchange with the smallest round trip, uncertain by up to small_sec.
  */
 typedef struct dpr_link_measure {
     double small_sec;
@@ -120,16 +121,16 @@ _Noreturn void dpr_comm_abort(dpr_comm_t *comm, int exit_code);
  * Backends.
  *
  * mpi: starts the one thread that touches MPI, which initialises it; dpr_comm_destroy finalises it.
- * `spin`: that thread polls without a pause (only where cores are free); otherwise it sleeps between
- * polls, longer the longer nothing comes, and blocks while nothing is pending. May be changed later
- * with dpr_comm_mpi_set_spin. Only once per process. Errors: DPR_ERR_COMM.
+ * `spin`: that thread polls without a pause (only where cores are free); otherwise it sleeps
+ * between polls, longer the longer nothing comes, and blocks while nothing is pending. May be
+ * changed later with dpr_comm_mpi_set_spin. Only once per process. Errors: DPR_ERR_COMM.
  */
 dpr_status_t dpr_comm_mpi_create(dpr_comm_t **comm);
 void dpr_comm_mpi_set_spin(dpr_comm_t *comm, bool spin);
 
 /*
- * local: `size` ranks in one process, comms[r] for the thread that plays rank r. For tests and tools:
- * the same contract without a launcher. Destroying the last one releases what they share.
+ * local: `size` ranks in one process, comms[r] for the thread that plays rank r. For tests and
+ * tools: the same contract without a launcher. Destroying the last one releases what they share.
  */
 dpr_status_t dpr_comm_local_create(int size, dpr_comm_t **comms);
 

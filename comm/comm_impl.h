@@ -1,6 +1,6 @@
 /*
- * The communication seam, implementer's side: one table of functions per backend. Each entry does what
- * the function of the same name in comm.h promises; every entry is required.
+ * The communication seam, implementer's side: one table of functions per backend. Each entry does
+ * what the function of the same name in comm.h promises; every entry is required.
  */
 #ifndef DPR_COMM_COMM_IMPL_H
 #define DPR_COMM_COMM_IMPL_H
@@ -28,7 +28,7 @@ typedef struct dpr_comm_ops {
                            void *out);
     dpr_status_t (*measure_link)(dpr_comm_t *comm, int peer, size_t bytes, int rounds,
                                  dpr_link_measure_t *measure);
-    _Noreturn void (*abort)(dpr_comm_t *comm, int exit_code);
+    void (*abort)(dpr_comm_t *comm, int exit_code) __attribute__((noreturn));
 } dpr_comm_ops_t;
 
 /* Every backend's objects begin with these. */

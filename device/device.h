@@ -3,14 +3,16 @@
  *
  * Contract
  *
- * Streams. A stream runs its operations one after another, in the order in which they were enqueued;
- * operations of different streams are ordered by events alone. Enqueuing returns at once (it may
- * wait for room in a stream's queue, never for the operation) and allocates nothing. One thread at a
- * time enqueues on a stream.
+ * Streams. A stream runs its operations one after another, in the order in which they were
+ * enqueued; operations of different streams are ordered by events alone. Enqueuing returns at once
+ * (it may wait for room in a stream's queue, never for the operation) and allocates nothing. One
+ * thread at a time enqueues on a stream.
  *
- * Events. dpr_event_record marks a point in a stream; dpr_stream_wait_event holds a stream until the
- * most recent record of the event, at the time of the call, has been reached; an event never recorded
- * holds nothing. An event may be recorded again only when every wait for its earlier record is over.
+ * Events. dpr_event_record marks a point in a stream; dpr_stream_wait_event holds a stream until
+ * the most recent record of the event, at the time of the call, has been reached; an event never
+ * recorded holds nothing. A wait keeps the record that it was given, so
+ * an event may be recorded again as soon as that record is ordered after every wait for the earlier
+ * one. Records of one event that are under way at the same time belong to one stream.
  *
  * Memory. Allocated and freed outside steps. Freed only when no enqueued operation still uses it.
  *
@@ -18,9 +20,9 @@
  * stream: the stream skips its further work but still passes its events, so that nothing hangs, and
  * dpr_stream_synchronize returns the first error (logged where it happened).
  *
- * Clocks (dpr_clock_t). The device owns what "now" means; see each value. Times are seconds since the
- * last dpr_device_clock_rebase. Under the virtual clocks a stream has a time of its own: a kernel
- * advances it, dpr_stream_wait_event lifts it to the event's, dpr_event_record reads it.
+ * Clocks (dpr_clock_t). The device owns what "now" means; see each value. Times are seconds since
+ * the last dpr_device_clock_rebase. Under the virtual clocks a stream has a time of its own: a
+ * kernel advances it, dpr_stream_wait_event lifts it to the event's, dpr_event_record reads it.
  *
  * Threads. Different streams and events may be used from different threads; one object from one
  * thread at a time, but events may be waited for and queried from any.
@@ -53,18 +55,18 @@ typedef enum dpr_memory_kind {
 } dpr_memory_kind_t;
 
 typedef struct dpr_device_info {
-    char name[128];       /* for a person: "host (2 cores)", "NVIDIA H100" */
-    size_t memory_bytes;  /* free memory, 0 where unknown */
-    int cores;            /* host: cores this process may use */
+    char name[128];      /* for a person: "host (2 cores)", "NVIDIA H100" */
+    size_t memory_bytes; /* free memory, 0 where unknown */
+    int cores;           /* host: cores this process may use */
 } dpr_device_info_t;
 
-void dpr_device_destroy(dpr_device_t *device); /* NULL is allowed */
+void dpr_device_destroy(dpr_device_t *device);           /* NULL is allowed */
 const char *dpr_device_kind(const dpr_device_t *device); /* "host" or "cuda" */
 dpr_clock_t dpr_device_clock(const dpr_device_t *device);
 void dpr_device_info(const dpr_device_t *device, dpr_device_info_t *info);
 
-/* Sets time zero to now and, under a virtual clock, every stream's time to zero. All streams must be
- * idle (synchronized). */
+/* Sets time zero to now and, under a virtual clock, every stream's time to zero. All streams must
+ * be idle (synchronized). */
 void dpr_device_clock_rebase(dpr_device_t *device);
 
 /* Seconds since the last rebase by the wall clock, whatever the device's clock. */
@@ -78,7 +80,8 @@ void dpr_device_free(dpr_device_t *device, dpr_memory_kind_t kind, void *memory)
 /* Bytes of DPR_MEMORY_DEVICE allocated now, and the most there were at once. */
 void dpr_device_memory_usage(const dpr_device_t *device, size_t *now_bytes, size_t *peak_bytes);
 
-/* `name` (copied) is for traces and thread names, at most 15 characters; higher `priority` first. */
+/* `name` (copied) is for traces and thread names, at most 15 characters; higher `priority` first.
+ */
 dpr_status_t dpr_stream_create(dpr_device_t *device, const char *name, int priority,
                                dpr_stream_t **stream);
 /* Waits for the stream's work, then releases it. NULL is allowed. */
@@ -95,16 +98,16 @@ dpr_status_t dpr_stream_charge(dpr_stream_t *stream, double cost_sec);
 /*
  * A host operation: when the stream reaches it, `start(argument, operation, now_sec)` is called on
  * some thread and must return at once; the stream goes on only when someone (any thread, also
- * `start` itself) has called dpr_host_op_complete(operation). `now_sec` is the stream's time at that
- * point (NAN where the device cannot know). This is how a transport that the device knows nothing of
- * becomes part of a stream.
+ * `start` itself) has called dpr_host_op_complete(operation). `now_sec` is the stream's time at
+ * that point (NAN where the device cannot know). This is how a transport that the device knows
+ * nothing of becomes part of a stream.
  */
 typedef struct dpr_host_op dpr_host_op_t;
 typedef void (*dpr_host_op_fn_t)(void *argument, dpr_host_op_t *operation, double now_sec);
 dpr_status_t dpr_stream_host_op(dpr_stream_t *stream, dpr_host_op_fn_t start, void *argument);
 
-/* end_sec: the time the stream's virtual clock is lifted to (ignored under the wall clock). A status
- * other than DPR_OK marks the stream. */
+/* end_sec: the time the stream's virtual clock is lifted to (ignored under the wall clock). A
+ * status other than DPR_OK marks the stream. */
 void dpr_host_op_complete(dpr_host_op_t *operation, dpr_status_t status, double end_sec);
 
 dpr_status_t dpr_event_create(dpr_device_t *device, dpr_event_t **event);
@@ -115,7 +118,8 @@ dpr_status_t dpr_event_synchronize(dpr_event_t *event);
 /* When the latest record was reached, in seconds since the rebase; it must have been reached. */
 double dpr_event_sec(const dpr_event_t *event);
 
-/* How many operations the stream has been given since creation (for the scheduler's cost per op). */
+/* How many operations the stream has been given since creation (for the scheduler's cost per op).
+ */
 uint64_t dpr_stream_enqueued(const dpr_stream_t *stream);
 
 /*
@@ -123,9 +127,8 @@ uint64_t dpr_stream_enqueued(const dpr_stream_t *stream);
  *
  * host: streams are worker threads with a queue of fixed length, events are real.
  * `spin`: workers busy-wait a little before they sleep (only where cores are free).
- * `chaos_seed` other than 0 delays and reorders, by that seed, whatever the contract leaves free, so
- * that a missing wait shows as a wrong result.
- * Errors: DPR_ERR_MEMORY, DPR_ERR_SYSTEM.
+ * `chaos_seed` other than 0 delays and reorders, by that seed, whatever the contract leaves free,
+ * so that a missing wait shows as a wrong result. Errors: DPR_ERR_MEMORY, DPR_ERR_SYSTEM.
  */
 typedef struct dpr_host_device_options {
     dpr_clock_t clock;
@@ -141,8 +144,8 @@ int dpr_host_cores_usable(void);
 int dpr_host_cores_on_node(void);
 
 /*
- * cuda: DPR_ERR_UNSUPPORTED, with a message that says why, where this build has no CUDA, there is no
- * driver, or no such device.
+ * cuda: DPR_ERR_UNSUPPORTED, with a message that says why, where this build has no CUDA, there is
+ * no driver, or no such device.
  */
 dpr_status_t dpr_cuda_device_create(int ordinal, dpr_clock_t clock, dpr_device_t **device);
 

@@ -1,7 +1,7 @@
 /*
  * The device seam, implementer's side: one table of functions per backend, filled with designated
- * initialisers. Each entry does what the function of the same name in device.h promises; every entry
- * is required.
+ * initialisers. Each entry does what the function of the same name in device.h promises; every
+ * entry is required.
  */
 #ifndef DPR_DEVICE_DEVICE_IMPL_H
 #define DPR_DEVICE_DEVICE_IMPL_H

@@ -3,18 +3,19 @@
  *
  * Contract
  *
- * Everything is enqueued on a stream of the device that the table was made for and runs in its order;
- * pointers are device memory and must stay valid until the stream has passed. Nothing allocates.
- * Matrices are row-major and dense: x is rows x columns. Ranges of different arguments must not
- * overlap except where an entry says "may be the same". Weights are W[in][out]: y = x W + b.
- * "accumulates" means += into the destination. Any size of at least 1 is allowed.
- * Errors: what enqueuing reports (device.h). Results are the same bits for the same inputs.
+ * Everything is enqueued on a stream of the device that the table was made for and runs in its
+ * order; pointers are device memory and must stay valid until the stream has passed. Nothing
+ * allocates. Matrices are row-major and dense: x is rows x columns. Ranges of different arguments
+ * must not overlap except where an entry says "may be the same". Weights are W[in][out]: y = x W +
+ * b. "accumulates" means += into the destination. Any size of at least 1 is allowed. Errors: what
+ * enqueuing reports (device.h). Results are the same bits for the same inputs.
  *
- * Fused as CUDA's libraries fuse (bias and GELU into the product's epilogue, the GELU gradient into the
- * product of the gradient), so that a backend can use its library's epilogues and the host loses
- * nothing.
+ * Fused as CUDA's libraries fuse (bias and GELU into the product's epilogue, the GELU gradient into
+ * the product of the gradient), so that a backend can use its library's epilogues and the host
+ * loses nothing.
  *
- * GELU is the tanh form: 0.5 a (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3))) (Hendrycks and Gimpel 2016).
+ * GELU is the tanh form: 0.5 a (1 + tanh(sqrt(2/pi) (a + 0.044715 a^3))) (Hendrycks and Gimpel
+ * 2016).
  */
 #ifndef DPR_KERNELS_KERNELS_H
 #define DPR_KERNELS_KERNELS_H
@@ -22,7 +23,6 @@
 #include "device/device.h"
 
 typedef struct dpr_kernels dpr_kernels_t;
-
 
 /* What follows the product in linear_forward. */
 typedef enum dpr_epilogue {
@@ -64,14 +64,15 @@ struct dpr_kernels {
                                               const float *x, const float *mean, const float *rstd,
                                               float *dgamma, float *dbeta);
 
-    /* x [rows][in], w [in][out], b [out], y [rows][out]. `other` [rows][out] is pre (written) for GELU,
-     * residual (read) for RESIDUAL, NULL for NONE. */
+    /* x [rows][in], w [in][out], b [out], y [rows][out]. `other` [rows][out] is pre (written) for
+     * GELU, residual (read) for RESIDUAL, NULL for NONE. */
     dpr_status_t (*linear_forward)(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows, int in,
                                    int out, const float *x, const float *w, const float *b,
                                    dpr_epilogue_t epilogue, float *other, float *y);
 
-    /* dx = dy w^T, and where `pre` [rows][in] is given, times gelu'(pre). dy [rows][out], w [in][out],
-     * dx [rows][in]; dx may be the same as pre. */
+    /* dx = dy w^T, and where `pre` [rows][in] is given (not NULL), times gelu'(pre). dy
+     * [rows][out], w [in][out], dx [rows][in]. dx and pre are two buffers, as a library's epilogue
+     * has them. */
     dpr_status_t (*linear_backward_input)(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
                                           int in, int out, const float *dy, const float *w,
                                           const float *pre, float *dx);
@@ -82,22 +83,25 @@ struct dpr_kernels {
                                            float *dw, float *db);
 
     /*
-     * Softmax cross-entropy over logits [rows][classes] with labels [rows]; a label below 0 leaves its
-     * row out. dlogits = scale * (softmax - one-hot), 0 in rows left out; may be the same as logits.
-     * result[0] = scale * the sum of the rows' losses, result[1] = the number of rows whose largest
-     * logit is the label's. Stored, not accumulated.
+     * Softmax cross-entropy over logits [rows][classes] with labels [rows]; a label below 0 leaves
+     * its row out, one of `classes` or more makes the row's loss and gradient NaN. dlogits = scale
+     * * (softmax - one-hot), 0 in rows left out; may be the same as logits. result[0] = scale * the
+     * sum of the rows' losses, result[1] = the number of rows whose largest logit, the first of
+     * several, is the label's (never one with a NaN). Stored, not accumulated.
      */
     dpr_status_t (*softmax_cross_entropy)(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
                                           int classes, const float *logits, const int32_t *labels,
                                           float scale, float *dlogits, double *result);
 
-    /* result[0] = the sum of squares of x [count], in double, in an order that depends on count only. */
+    /* result[0] = the sum of squares of x [count], in double, in an order that depends on count
+     * only. */
     dpr_status_t (*sum_squares)(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                                 const float *x, double *result);
 
     /*
-     * Gradient clipping by global norm, its factor left on the device: factor[0] = min(1, max_norm /
-     * sqrt(sum of squares[0 .. count - 1])), 1 where max_norm <= 0. The sum is in index order.
+     * Gradient clipping by global norm, its factor left on the device: factor[0] = min(1, max_norm
+     * / sqrt(sum of squares[0 .. count - 1])), 1 where max_norm <= 0, NaN where the sum is NaN. The
+     * sum is in index order.
      */
     dpr_status_t (*clip_factor)(dpr_kernels_t *kernels, dpr_stream_t *stream, int count,
                                 const double *squares, float max_norm, float *factor);
@@ -105,13 +109,15 @@ struct dpr_kernels {
     /*
      * AdamW (Loshchilov and Hutter 2019, algorithm 2) on `count` parameters: gradients are first
      * multiplied by factor[0]; m and v are updated in place. Weight decay applies to the first
-     * `decayed` parameters only.
+     * `decayed` parameters only and is scaled by the learning rate:
+     * p -= learning_rate (m' / (sqrt(v') + epsilon) + weight_decay p), m' and v' bias-corrected.
      */
     dpr_status_t (*adamw)(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                           size_t decayed, const dpr_adamw_t *settings, const float *factor,
                           const float *gradient, float *m, float *v, float *parameter);
 
-    /* SGD with momentum: v = momentum v + factor g + weight_decay p; p -= learning_rate v. */
+    /* SGD with momentum: v = momentum v + factor g + weight_decay p; p -= learning_rate v.
+     * `decayed` as in adamw. */
     dpr_status_t (*sgd)(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count, size_t decayed,
                         float learning_rate, float momentum, float weight_decay,
                         const float *factor, const float *gradient, float *v, float *parameter);
@@ -121,8 +127,8 @@ void dpr_kernels_destroy(dpr_kernels_t *kernels); /* NULL is allowed */
 
 /*
  * Kernels on OpenBLAS for a host device. Sets OpenBLAS to one thread a call. Errors:
- * DPR_ERR_UNSUPPORTED where the library is OpenBLAS's serial build, which several threads cannot call
- * at once (the message names the package to install instead).
+ * DPR_ERR_UNSUPPORTED where the library is OpenBLAS's serial build, which several threads cannot
+ * call at once (the message names the package to install instead).
  */
 dpr_status_t dpr_host_kernels_create(dpr_kernels_t **kernels);
 

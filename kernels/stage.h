@@ -4,8 +4,8 @@
  *     y = x + W2 gelu(W1 layernorm(x) + b1) + b2
  *
  * with, on the first stage, a projection of the input before them and, on the last, a classifier
- * with softmax cross-entropy after them. Built on the kernels seam alone, so it is the same for every
- * device.
+ * with softmax cross-entropy after them. Built on the kernels seam alone, so it is the same for
+ * every device.
  *
  * The backward is split for real: backward_input needs only what lies on the way to the input and
  * leaves in WSTATE (and SAVED) what backward_weight will need.
@@ -18,33 +18,35 @@
 #include "kernels/kernels.h"
 
 typedef struct dpr_model_config {
-    int input;   /* features of a sample */
+    int input; /* features of a sample */
     int hidden;
     int ffn;
     int classes;
-    int blocks;  /* in all stages together */
+    int blocks; /* in all stages together */
     int micro_batch_size;
     uint64_t seed; /* of the weights */
 } dpr_model_config_t;
 
-/* What stage `stage` of `stages` consists of, and how much it needs. Blocks are divided as evenly as
- * they go: stage s has blocks s * blocks / stages up to (s + 1) * blocks / stages. */
+/* What stage `stage` of `stages` consists of, and how much it needs. Blocks are divided as evenly
+ * as they go: stage s has blocks s * blocks / stages up to (s + 1) * blocks / stages. */
 typedef struct dpr_stage_shape {
     int stage;
     int stages;
     int first_block;
     int blocks;
-    bool is_first; /* projects the input */
-    bool is_last;  /* classifies */
-    size_t parameters;      /* floats */
-    size_t decayed;         /* of these, the leading ones that weight decay applies to (matrices) */
-    size_t activation_bytes; /* of one ACT or GRAD buffer */
-    size_t saved_bytes;     /* of one SAVED buffer */
-    size_t wstate_bytes;    /* of one WSTATE buffer */
-    double forward_flops;   /* of one micro-batch; backward_input and backward_weight each cost as much,
-                               but that the first stage has no gradient of the input to compute */
-    double input_flops;     /* of backward_input */
-    double weight_flops;    /* of backward_weight */
+    bool is_first;     /* projects the input */
+    bool is_last;      /* classifies */
+    size_t parameters; /* floats */
+    size_t decayed;    /* of these, the leading ones that weight decay applies to (matrices) */
+    size_t activation_bytes; /* of one ACT or GRAD buffer, exactly: what a message carries. Aligning
+                                the buffers is up to whoever lays them out */
+    size_t saved_bytes;      /* of one SAVED buffer */
+    size_t wstate_bytes;     /* of one WSTATE buffer */
+    /* Of one micro-batch, products alone. backward_input and backward_weight each cost as much as
+     * the forward, but that the first stage has no gradient of the input to compute. */
+    double forward_flops;
+    double input_flops;  /* of backward_input */
+    double weight_flops; /* of backward_weight */
 } dpr_stage_shape_t;
 
 /*
@@ -58,8 +60,8 @@ typedef struct dpr_stage dpr_stage_t;
 
 /*
  * Allocates parameters and gradients on the device, initialises the parameters (by block number and
- * config->seed, so that every placement gets the same bits) and zeroes the gradients. `stream` is used
- * for that and synchronized. Errors: those of dpr_stage_shape, DPR_ERR_MEMORY.
+ * config->seed, so that every placement gets the same bits) and zeroes the gradients. `stream` is
+ * used for that and synchronized. Errors: those of dpr_stage_shape, DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_stage_create(const dpr_model_config_t *config, int stages, int stage,
                               dpr_device_t *device, dpr_kernels_t *kernels, dpr_stream_t *stream,
@@ -73,10 +75,14 @@ float *dpr_stage_parameters(dpr_stage_t *stage);
 float *dpr_stage_gradients(dpr_stage_t *stage);
 
 /*
- * The buffers of one micro-batch on one stage, all device memory. What a stage does not have is NULL:
- * `input` and `labels` are the samples [micro_batch_size][input] on the first stage and the labels
- * [micro_batch_size] on the last; act_in is NULL on the first stage, act_out, grad_in on the last,
- * grad_out on the first.
+ * The buffers of one micro-batch on one stage, all device memory. What a stage does not have is
+ * NULL: `input` and `labels` are the samples [micro_batch_size][input] on the first stage and the
+ * labels [micro_batch_size] on the last; act_in is NULL on the first stage, act_out, grad_in on the
+ * last, grad_out on the first.
+ *
+ * The forward needs no wstate (NULL is allowed). Every backward needs it, also the fused one, which
+ * uses it between its own kernels only. A forward that no backward follows leaves nothing of use in
+ * saved. Any alignment that floats have is correct; 64 bytes are fast.
  */
 typedef struct dpr_stage_buffers {
     const float *input;
@@ -101,7 +107,8 @@ dpr_status_t dpr_stage_backward_weight(dpr_stage_t *stage, dpr_stream_t *stream,
 /* Both, fused: what the action B runs. */
 dpr_status_t dpr_stage_backward(dpr_stage_t *stage, dpr_stream_t *stream,
                                 const dpr_stage_buffers_t *buffers);
-/* F&B: a forward of one micro-batch and a backward of another, their parts interleaved on the stream. */
+/* F&B: a forward of one micro-batch and a backward of another, their parts interleaved on the
+ * stream. */
 dpr_status_t dpr_stage_forward_backward(dpr_stage_t *f_stage, const dpr_stage_buffers_t *f_buffers,
                                         dpr_stage_t *b_stage, const dpr_stage_buffers_t *b_buffers,
                                         dpr_stream_t *stream, float loss_scale);

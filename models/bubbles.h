@@ -1,10 +1,13 @@
 /*
  * Closed-form bubbles: idle time per rank and step, from uniform costs.
  *
- *     gpipe, 1f1b          (P-1)(F+B)             Huang et al. 2019; Narayanan et al. 2021, 2.2
- *     zb1p (ZB-H1)         (P-1)(F+B-2W)          Qi et al. 2024, table 1 (F + I - W there)
- *     dualpipe             (P/2-1)(F&B + B - 3W)  DeepSeek-V3 report, table 2
- *     dualpipev            (P-1)(F&B + B - 3W)    the same with S/2 = P
+ *     gpipe, 1f1b     (P-1)(F+B)              Huang et al. 2019; Narayanan et al. 2021, 2.2
+ *     zb1p (ZB-H1)    (P-1)(F+I-min(F,I,W))   Qi et al. 2024, table 1, where W <= F, I
+ *     dualpipe        (P/2-1)(F&B + B - 3W)   DeepSeek-V3 report, table 2
+ *     dualpipev       (P-1)(F&B + B - 3W)     the same with S/2 = P
+ *
+ * None of them knows wire time. Each answer says whether it is exact for these costs, a bound of
+ * the simulated mean bubble, or neither; bubbles.c says why.
  */
 #ifndef DPR_MODELS_BUBBLES_H
 #define DPR_MODELS_BUBBLES_H
@@ -19,9 +22,9 @@ typedef enum dpr_exactness {
 } dpr_exactness_t;
 
 typedef struct dpr_bubble {
-    double bubble_sec;    /* per rank and step */
-    double busy_sec;      /* per rank and step */
-    double bubble_ratio;  /* bubble / (bubble + busy) */
+    double bubble_sec;   /* per rank and step */
+    double busy_sec;     /* per rank and step */
+    double bubble_ratio; /* bubble / (bubble + busy) */
     dpr_exactness_t exactness;
     const char *condition; /* in words: when the formula is exact */
 } dpr_bubble_t;
@@ -32,5 +35,8 @@ typedef struct dpr_bubble {
  */
 dpr_status_t dpr_bubble_closed_form(const char *schedule, int ranks, int micro_batches,
                                     const dpr_uniform_costs_t *costs, dpr_bubble_t *bubble);
+
+/* "exact", "lower bound", "upper bound" or "approximate". */
+const char *dpr_exactness_name(dpr_exactness_t exactness);
 
 #endif

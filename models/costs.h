@@ -54,9 +54,9 @@ void dpr_uniform_costs_fill(const dpr_uniform_costs_t *costs, const dpr_graph_t 
 typedef struct dpr_cost_table {
     int32_t ranks;
     int32_t stages;
-    double *compute;            /* [rank][stage][F, B, I, W]: (rank * S + stage) * 4 + kind */
-    double *fb;                 /* [rank][f_stage][b_stage], or NULL: then FB = F + B */
-    double *latency_sec;        /* [source][destination] */
+    double *compute;                 /* [rank][stage][F, B, I, W]: (rank * S + stage) * 4 + kind */
+    double *fb;                      /* [rank][f_stage][b_stage], or NULL: then FB = F + B */
+    double *latency_sec;             /* [source][destination] */
     double *bandwidth_bytes_per_sec; /* [source][destination] */
 } dpr_cost_table_t;
 
@@ -65,17 +65,17 @@ dpr_status_t dpr_cost_table_init(dpr_cost_table_t *table, int ranks, int stages)
 void dpr_cost_table_free(dpr_cost_table_t *table);
 
 /*
- * Fills cost[] from the table; a transfer of message_bytes takes latency + bytes / bandwidth. B that
- * is NAN is I + W, FB that is NAN is F + B. Errors: DPR_ERR_INVALID where a cost that the graph needs
- * is NAN all the same, logged with the rank, the stage and the kind.
+ * Fills cost[] from the table; a transfer of message_bytes takes latency + bytes / bandwidth. B
+ * that is NAN is I + W, FB that is NAN is F + B. Errors: DPR_ERR_INVALID where a cost that the
+ * graph needs is NAN all the same, logged with the rank, the stage and the kind.
  */
 dpr_status_t dpr_cost_table_fill(const dpr_cost_table_t *table, const dpr_graph_t *graph,
                                  size_t message_bytes, double *cost);
 
 /*
  * The uniform costs nearest to a cost array: the mean of each kind over the graph's nodes, what the
- * closed forms take. A kind that does not occur is derived (I and W from B by halves, B = I + W, FB =
- * F + B).
+ * closed forms take. A kind that does not occur is derived (I and W from B by halves, B = I + W, FB
+ * = F + B).
  */
 void dpr_uniform_costs_mean(const dpr_graph_t *graph, const double *cost,
                             dpr_uniform_costs_t *costs);

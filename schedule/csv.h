@@ -12,10 +12,10 @@
 
 /*
  * Parses a program of `length` bytes. `source` names it in messages (a file name). The number of
- * ranks is the number of lines, S and M follow from the largest numbers seen. Blanks around actions,
- * empty cells, CRLF and a missing last newline are allowed. Errors: DPR_ERR_PARSE, logged as
- * "source:line:column: expected ..., found ..."; DPR_ERR_MEMORY. Only the text is judged here; call
- * dpr_program_check for the rest.
+ * ranks is the number of lines, S and M follow from the largest numbers seen. Blanks around
+ * actions, empty cells, CRLF and a missing last newline are allowed. Errors: DPR_ERR_PARSE, logged
+ * as "source:line:column: expected ..., found ..."; DPR_ERR_MEMORY. Only the text is judged here;
+ * call dpr_program_check for the rest.
  */
 dpr_status_t dpr_csv_parse(const char *text, size_t length, const char *source,
                            dpr_program_t *program);

@@ -24,14 +24,17 @@ typedef struct dpr_schedule {
 /* The schedules, in the order in which they are listed to users; ends at *count. */
 const dpr_schedule_t *dpr_schedule_list(size_t *count);
 
-/* The schedule of that name, or NULL. Not logged: the caller knows what else the name could mean. */
+/* The schedule of that name, or NULL; not logged, the caller knows what else it could mean. */
 const dpr_schedule_t *dpr_schedule_find(const char *name);
 
 /*
- * Generates a program by name. Errors: DPR_ERR_INVALID where the name is unknown (the message lists
- * the names) or (P, M) is not allowed (the message says what the schedule needs and the nearest
- * allowed values); DPR_ERR_MEMORY.
+ * Whether the schedule of that name can run P ranks and M micro-batches. Errors: DPR_ERR_INVALID
+ * where the name is unknown (the message lists the names) or (P, M) is not allowed (the message
+ * says what the schedule needs and the nearest allowed values).
  */
+dpr_status_t dpr_schedule_check(const char *name, int ranks, int micro_batches);
+
+/* Generates a program by name. Errors: those of dpr_schedule_check; DPR_ERR_MEMORY. */
 dpr_status_t dpr_schedule_generate(const char *name, int ranks, int micro_batches,
                                    dpr_program_t *program);
 

@@ -1,7 +1,7 @@
 /*
  * Op graph: a program lowered, once, to what every use of it needs.
  *
- *     program --dpr_graph_build--> graph --dpr_graph_verify--> topological order, or a counterexample
+ *     program --dpr_graph_build--> graph --dpr_graph_verify--> an order, or a counterexample
  *                                    |
  *                                    +--> models/simulate   longest path with costs on the nodes
  *                                    +--> runtime/executor  each rank enqueues its nodes
@@ -11,15 +11,17 @@
  * transfer is ONE node for a matched send and receive, since under NCCL's rules (rendezvous, in
  * order per communicator and stream) neither side passes before the other has come.
  *
- * A channel carries one kind of traffic from one rank to another, first in, first out, on a stream of
- * its own at either end. Messages stand in the channel in the order in which their producers run.
+ * A channel carries one kind of traffic from one rank to another, first in, first out, on a stream
+ * of its own at either end. Messages stand in the channel in the order in which their producers
+ * run.
  *
  * Edges into a compute op: ORDER (the op before it on its rank), DATA (the transfers that bring its
  * inputs), SEND_BUFFER (the transfers that must have left the output buffers it reuses).
  * Edges into a transfer: SEND_ORDER and RECV_ORDER (the transfer before it in the channel as the
  * sender and as the receiver has it; the same one unless someone reordered), DATA (its producer),
  * RECV_BUFFER (the op that last read the receive buffer it reuses).
- * Everything between two ops of one rank is already in ORDER; no edge repeats it.
+ * Everything between two ops of one rank is already in ORDER; no edge repeats it. Only where a
+ * rank's list has a producer after its consumer, a DATA edge says so, and closes a cycle.
  *
  * The graph has a cycle exactly where the program would deadlock.
  */
@@ -41,11 +43,11 @@ typedef enum dpr_node_kind {
 enum { DPR_NODE_KINDS = 7 };
 
 typedef struct dpr_node {
-    uint8_t kind;      /* dpr_node_kind_t */
-    int32_t rank;      /* compute: where it runs; transfer: the sender */
-    int32_t peer;      /* transfer: the receiver; compute: -1 */
-    int32_t channel;   /* transfer: its channel; compute: -1 */
-    int32_t stage;     /* compute: as in the action; transfer: the producer's stage */
+    uint8_t kind;    /* dpr_node_kind_t */
+    int32_t rank;    /* compute: where it runs; transfer: the sender */
+    int32_t peer;    /* transfer: the receiver; compute: -1 */
+    int32_t channel; /* transfer: its channel; compute: -1 */
+    int32_t stage;   /* compute: as in the action; transfer: the producer's stage */
     int32_t micro_batch;
     int32_t b_stage; /* FB: the backward's; else -1 */
     int32_t b_micro_batch;
@@ -90,7 +92,7 @@ typedef struct dpr_channel {
  *     GRAD_IN   gradient of output    written by the transfer in (or the backward above, same
  *                                     rank), last read by W or B
  *     GRAD_OUT  gradient of input     written by I or B, read by the transfer out
- *     SAVED     what F keeps for the backward, from F to W or B
+ *     SAVED     what F keeps for the backward, from F to W or B (forward only: scratch of F)
  *     WSTATE    what I leaves for W, from I to W
  *
  * A hand-over within a rank is one buffer: ACT_OUT of stage s is ACT_IN of stage s + 1.
@@ -118,6 +120,8 @@ typedef enum dpr_pool_kind {
     DPR_POOL_WSTATE, /* one stage's I-to-W set: the largest of the rank's stages */
 } dpr_pool_kind_t;
 
+enum { DPR_POOL_KINDS = 4 };
+
 typedef struct dpr_pool {
     int32_t rank;
     int32_t kind;    /* dpr_pool_kind_t */
@@ -131,6 +135,8 @@ typedef struct dpr_cell {
     int32_t forward;  /* node of F or FB */
     int32_t backward; /* node of B, I or FB; -1 where forward only */
     int32_t weight;   /* node of W; equals `backward` for B and FB; -1 where forward only */
+    int32_t send_act; /* transfer of its output activation; -1 where it stays on the rank or ends */
+    int32_t send_grad; /* transfer of its input's gradient, likewise */
     dpr_buffer_t buffer[DPR_BUFFER_KINDS];
 } dpr_cell_t;
 
@@ -157,6 +163,8 @@ typedef struct dpr_graph {
     int32_t *send_messages;  /* all channels' messages as posted by the senders */
     int32_t *recv_messages;  /* and as posted by the receivers */
 
+    /* The compute stream's come first: pools[DPR_POOL_KINDS * rank + kind], some with no slots;
+     * then two for each channel. */
     int32_t pool_count;
     dpr_pool_t *pools;
 
@@ -167,10 +175,13 @@ typedef struct dpr_graph {
 
 /*
  * How many buffers a channel has. 0 asks for what the schedule needs:
- * recv_slots 0: the least that its order of consumption allows, plus recv_ahead, so that receives are
- * posted that many messages ahead of need;
+ * recv_slots 0: the least that its order of consumption allows, plus recv_ahead, so that receives
+ * are posted that many messages ahead of need.
+ *
  * send_slots 0: 2, or the smallest power of two with which the graph has no cycle that unbounded
  * slots would not have.
+ *
+ * No channel gets more slots than it has messages.
  */
 typedef struct dpr_graph_options {
     int32_t recv_slots;

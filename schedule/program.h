@@ -8,8 +8,8 @@
  * may live on two ranks (DualPipe), and any placement a file can express can be run.
  *
  * Terms: P ranks, S stages, M micro-batches a step. Of one (stage, micro-batch): F forward, B full
- * backward, I backward for the input, W backward for the weights (B = I then W). FB is a forward and
- * a backward of different micro-batches, overlapped in one action.
+ * backward, I backward for the input, W backward for the weights (B = I then W). FB is a forward
+ * and a backward of different micro-batches, overlapped in one action.
  */
 #ifndef DPR_SCHEDULE_PROGRAM_H
 #define DPR_SCHEDULE_PROGRAM_H
@@ -36,8 +36,8 @@ typedef enum dpr_action_kind {
 
 enum { DPR_ACTION_KINDS = 5 };
 
-/* One compute action. For FB, (stage, micro_batch) is the forward's and (b_stage, b_micro_batch) the
- * backward's; for every other kind the latter are -1. */
+/* One compute action. For FB, (stage, micro_batch) is the forward's and (b_stage, b_micro_batch)
+ * the backward's; for every other kind the latter are -1. */
 typedef struct dpr_action {
     dpr_action_kind_t kind;
     int32_t stage;
@@ -59,8 +59,8 @@ typedef struct dpr_program {
 } dpr_program_t;
 
 /*
- * Starts an empty program; release with dpr_program_free. Errors: DPR_ERR_INVALID where P, S or M is
- * below 1 or above the maxima; DPR_ERR_MEMORY.
+ * Starts an empty program; release with dpr_program_free. Errors: DPR_ERR_INVALID where P, S or M
+ * is below 1 or above the maxima; DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_program_init(dpr_program_t *program, const char *name, int ranks, int stages,
                               int micro_batches);
@@ -69,8 +69,8 @@ dpr_status_t dpr_program_init(dpr_program_t *program, const char *name, int rank
 void dpr_program_free(dpr_program_t *program);
 
 /*
- * Appends an action to `rank`'s list. Ranks are filled in ascending order: appending to a rank below
- * the last one written is an invariant violation. Errors: DPR_ERR_MEMORY.
+ * Appends an action to `rank`'s list. Ranks are filled in ascending order: appending to a rank
+ * below the last one written is an invariant violation. Errors: DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_program_append(dpr_program_t *program, int rank, dpr_action_t action);
 
@@ -81,6 +81,12 @@ void dpr_program_finish(dpr_program_t *program);
 dpr_action_t dpr_action(dpr_action_kind_t kind, int stage, int micro_batch);
 dpr_action_t dpr_action_fb(int f_stage, int f_micro_batch, int b_stage, int b_micro_batch);
 
+/*
+ * Splits an action into what it does to one (stage, micro-batch) each: FB into its F and its B, any
+ * other kind into itself. Returns how many of `halves` were set, 1 or 2.
+ */
+int dpr_action_halves(dpr_action_t action, dpr_action_t halves[2]);
+
 /* Number of actions of all ranks. */
 size_t dpr_program_size(const dpr_program_t *program);
 
@@ -88,11 +94,12 @@ size_t dpr_program_size(const dpr_program_t *program);
 bool dpr_program_equal(const dpr_program_t *a, const dpr_program_t *b);
 
 /*
- * Checks that the program is complete as data flow: every (stage, micro-batch) has exactly one F and
- * either exactly one backward (B, or I and W, counting the halves of FB) or, where no backward
+ * Checks that the program is complete as data flow: every (stage, micro-batch) has exactly one F
+ * and either exactly one backward (B, or I and W, counting the halves of FB) or, where no backward
  * stands anywhere in the program, none; all of one cell on one rank, F before B or I, I before W.
  * Whether its ranks can deadlock is dpr_graph_verify's question.
- * Errors: DPR_ERR_PROGRAM, logged with the rank, the position and the action, and what was expected.
+ * Errors: DPR_ERR_PROGRAM, logged with the rank, the position and the action, and what was
+ * expected.
  */
 dpr_status_t dpr_program_check(const dpr_program_t *program);
 
@@ -103,9 +110,9 @@ bool dpr_program_is_forward_only(const dpr_program_t *program);
 dpr_status_t dpr_program_forward_only(const dpr_program_t *program, dpr_program_t *out);
 
 /*
- * holders[s * 2 + i] is the i-th rank (ascending) that holds stage s, -1 where there is none; a stage
- * lives on at most two ranks. `holders` has room for 2 * S. Errors: DPR_ERR_PROGRAM where a stage is
- * on more ranks than two.
+ * holders[s * 2 + i] is the i-th rank (ascending) that holds stage s, -1 where there is none; a
+ * stage lives on at most two ranks. `holders` has room for 2 * S. Errors: DPR_ERR_PROGRAM where a
+ * stage is on more ranks than two.
  */
 dpr_status_t dpr_program_holders(const dpr_program_t *program, int32_t *holders);
 

@@ -1,0 +1,252 @@
+/*
+ * dualpipe_train: trains an MLP over pipeline ranks and measures the bubbles against their
+ * prediction.
+ *
+ * Exit codes: 0 success; 1 the run failed; 2 bad input (options, files, a program that is not
+ * valid); 3 a verification failed.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apps/train_options.h"
+#include "base/log.h"
+#include "comm/comm.h"
+#include "runtime/trainer.h"
+
+enum {
+    EXIT_FAILED = 1,
+    EXIT_BAD_INPUT = 2,
+    EXIT_NOT_VERIFIED = 3,
+};
+
+/* ---- Messages: held back while all ranks may find the same fault, then printed at once ---------
+ */
+
+typedef struct messages {
+    int rank;
+    bool live;
+    char held[8192];
+} messages_t;
+
+static void print_message(const messages_t *messages, dpr_log_level_t level, const char *text)
+{
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    fprintf(stderr, "dualpipe_train: rank %d: %s: %s\n", messages->rank, names[level], text);
+}
+
+static void message_sink(void *user, dpr_log_level_t level, const char *text)
+{
+    messages_t *messages = user;
+    if (messages->live || level != DPR_LOG_ERROR) {
+        if (level != DPR_LOG_INFO || messages->rank == 0) {
+            print_message(messages, level, text);
+        }
+        return;
+    }
+    const size_t used = strlen(messages->held);
+    snprintf(messages->held + used, sizeof messages->held - used, "%s%s", used > 0 ? "\n" : "",
+             text);
+}
+
+static int exit_code_of(dpr_status_t status)
+{
+    switch (status) {
+    case DPR_OK:
+        return EXIT_SUCCESS;
+    case DPR_ERR_INVALID:
+    case DPR_ERR_PARSE:
+    case DPR_ERR_IO:
+    case DPR_ERR_DATA:
+    case DPR_ERR_PROGRAM:
+    case DPR_ERR_DEADLOCK:
+    case DPR_ERR_UNSUPPORTED:
+        return EXIT_BAD_INPUT;
+    case DPR_ERR_MISMATCH:
+        return EXIT_NOT_VERIFIED;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+/* The lowest rank that found a fault says so; returns the job's exit code. */
+static int report_set_up_failure(dpr_comm_t *comm, const messages_t *messages, dpr_status_t status)
+{
+    int culprit = 0;
+    const dpr_status_t held = messages->held[0] != '\0' ? status : DPR_OK;
+    (void)dpr_comm_agree(comm, held, &culprit);
+    if (culprit == messages->rank) {
+        print_message(messages, DPR_LOG_ERROR,
+                      messages->held[0] != '\0' ? messages->held : dpr_status_text(status));
+    }
+    return exit_code_of(status);
+}
+
+/* ---- Progress ---------------------------------------------------------------------------------
+ */
+
+typedef struct display {
+    bool quiet;
+    bool terminal;
+    int evaluations; /* already shown */
+    long line_step;  /* step of the last plain line */
+} display_t;
+
+static void show_evaluation(display_t *display, const dpr_progress_t *progress)
+{
+    display->evaluations = progress->evaluations;
+    printf("%sepoch %d/%d  step %ld/%ld  loss %.4f  test accuracy %.2f %%\n",
+           display->terminal ? "\r\033[K" : "", progress->evaluations, progress->epochs,
+           progress->step, progress->steps, progress->loss, 100.0 * progress->test_accuracy);
+    fflush(stdout);
+}
+
+static void show_line(display_t *display, const dpr_progress_t *progress)
+{
+    const bool training = progress->step > 0 && strcmp(progress->phase, "done") != 0;
+    if (display->terminal && training) {
+        printf("\r\033[Kepoch %d/%d  step %ld/%ld  loss %.4f  %.0f samples/s  %.0f s left  %s",
+               progress->epoch, progress->epochs, progress->step, progress->steps, progress->loss,
+               progress->samples_per_sec, progress->left_sec, progress->phase);
+        fflush(stdout);
+    } else if (!display->terminal && training &&
+               progress->step >= display->line_step + progress->steps / 20 + 1) {
+        display->line_step = progress->step;
+        printf("epoch %d/%d  step %ld/%ld  loss %.4f  %.0f samples/s  %.0f s left\n",
+               progress->epoch, progress->epochs, progress->step, progress->steps, progress->loss,
+               progress->samples_per_sec, progress->left_sec);
+        fflush(stdout);
+    } else if (display->terminal) {
+        printf("\r\033[K%s", strcmp(progress->phase, "done") == 0 ? "" : progress->phase);
+        fflush(stdout);
+    }
+}
+
+static void show_progress(void *user, const dpr_progress_t *progress)
+{
+    display_t *display = user;
+    if (display->quiet) {
+        return;
+    }
+    if (progress->evaluations > display->evaluations) {
+        show_evaluation(display, progress);
+    }
+    show_line(display, progress);
+}
+
+/*
+ * Whether a person's terminal is at the end of standard output. Open MPI's launcher gives every
+ * rank a pseudo-terminal and passes on what comes out of it, so under a launcher it is the
+ * launcher's own output that counts.
+ */
+static bool output_is_terminal(void)
+{
+    if (isatty(STDOUT_FILENO) == 0) {
+        return false;
+    }
+    if (getenv("OMPI_COMM_WORLD_RANK") == NULL) {
+        return true;
+    }
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/fd/1", (long)getppid());
+    const int launcher_output = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    if (launcher_output < 0) {
+        return false;
+    }
+    const bool terminal = isatty(launcher_output) != 0;
+    close(launcher_output);
+    return terminal;
+}
+
+/* ---- The job ----------------------------------------------------------------------------------
+ */
+
+static dpr_status_t write_report(const train_options_t *options, const dpr_train_report_t *report)
+{
+    if (!options->quiet) {
+        printf("\n");
+        DPR_TRY(dpr_train_report_print(report, stdout));
+    }
+    if (options->report_path != NULL) {
+        DPR_TRY(dpr_train_report_write_json(report, options->report_path));
+    }
+    return DPR_OK;
+}
+
+/* A report that cannot be written must be known before an hour of training, not after. */
+static dpr_status_t check_report_path(const train_options_t *options, int rank)
+{
+    if (options->report_path == NULL || rank != 0) {
+        return DPR_OK;
+    }
+    FILE *file = fopen(options->report_path, "a");
+    if (file == NULL) {
+        return dpr_fail(DPR_ERR_IO, "--report %s cannot be written: %m", options->report_path);
+    }
+    fclose(file);
+    return DPR_OK;
+}
+
+static int run(const train_options_t *options, dpr_comm_t *comm, messages_t *messages,
+               dpr_trainer_t *trainer)
+{
+    display_t display = {
+        .quiet = options->quiet || messages->rank != 0,
+        .terminal = output_is_terminal(),
+    };
+    dpr_train_report_t report;
+    messages->live = true;
+    dpr_status_t status = dpr_trainer_run(trainer, show_progress, &display, &report);
+    if (status != DPR_OK && status != DPR_ERR_MISMATCH) {
+        print_message(messages, DPR_LOG_ERROR, "the run failed; ending the job on all ranks");
+        dpr_comm_abort(comm,
+                       exit_code_of(status) == EXIT_BAD_INPUT ? EXIT_FAILED : exit_code_of(status));
+    }
+    if (messages->rank == 0) {
+        const dpr_status_t written = write_report(options, &report);
+        status = status == DPR_OK ? written : status;
+    }
+    dpr_train_report_free(&report);
+    return exit_code_of(status);
+}
+
+static int play(train_options_t *options, dpr_status_t parsed, dpr_comm_t *comm,
+                messages_t *messages)
+{
+    dpr_trainer_t *trainer = NULL;
+    messages->rank = dpr_comm_rank(comm);
+    if (parsed == DPR_OK) {
+        parsed = check_report_path(options, messages->rank);
+    }
+    dpr_status_t status = dpr_comm_agree(comm, parsed, NULL);
+    if (status == DPR_OK) {
+        status = dpr_trainer_create(&options->config, comm, &trainer);
+    }
+    if (status != DPR_OK) {
+        return report_set_up_failure(comm, messages, status);
+    }
+    const int code = run(options, comm, messages, trainer);
+    dpr_trainer_destroy(trainer);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static messages_t messages;
+    train_options_t options;
+    dpr_comm_t *comm;
+    dpr_log_set_sink(message_sink, &messages);
+    const dpr_status_t parsed = train_options_parse(argc, argv, &options);
+    if (options.shown) {
+        return EXIT_SUCCESS;
+    }
+    if (dpr_comm_mpi_create(&comm) != DPR_OK) {
+        print_message(&messages, DPR_LOG_ERROR, messages.held);
+        return EXIT_FAILED;
+    }
+    const int code = play(&options, parsed, comm, &messages);
+    dpr_comm_destroy(comm);
+    return code;
+}

@@ -1,0 +1,353 @@
+/* The command line of dualpipe_train, by argp. */
+#include "apps/train_options.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define DPR_VERSION_TEXT "dualpipe_train " DPR_VERSION
+
+enum key {
+    KEY_SCHEDULE = 256,
+    KEY_SCHEDULE_FILE,
+    KEY_MICRO_BATCHES,
+    KEY_MICRO_BATCH_SIZE,
+    KEY_HIDDEN,
+    KEY_FFN,
+    KEY_BLOCKS,
+    KEY_DATA,
+    KEY_EPOCHS,
+    KEY_STEPS,
+    KEY_OPTIMIZER,
+    KEY_LR,
+    KEY_LR_SCHEDULE,
+    KEY_MIN_LR,
+    KEY_WARMUP,
+    KEY_BETA1,
+    KEY_BETA2,
+    KEY_MOMENTUM,
+    KEY_WEIGHT_DECAY,
+    KEY_CLIP,
+    KEY_SEED,
+    KEY_DEVICE,
+    KEY_CLOCK,
+    KEY_COST_MODEL,
+    KEY_CALIBRATE,
+    KEY_VERIFY,
+    KEY_REPORT,
+    KEY_RECV_SLOTS,
+    KEY_RECV_AHEAD,
+    KEY_SEND_SLOTS,
+    KEY_CHAOS,
+    KEY_HELP = 'h',
+    KEY_QUIET = 'q',
+    KEY_VERSION = 'V',
+};
+
+/* clang-format off */
+static const struct argp_option argp_options[] = {
+    {.doc = "Schedule:", .group = 1},
+    {"schedule", KEY_SCHEDULE, "NAME", 0, "gpipe, 1f1b, zb1p, dualpipe or dualpipev (default: dualpipe on an even number of ranks, dualpipev on an odd one, 1f1b on one)", 1},
+    {"schedule-file", KEY_SCHEDULE_FILE, "CSV", 0, "a program to play instead: one line per rank, as dualpipe_plan schedule prints", 1},
+    {"micro-batches", KEY_MICRO_BATCHES, "M", 0, "micro-batches a step (default: the least allowed from 5/2 of the ranks up)", 1},
+    {"recv-slots", KEY_RECV_SLOTS, "N", 0, "receive buffers a channel; 0 (default): what the schedule needs and --recv-ahead more", 1},
+    {"recv-ahead", KEY_RECV_AHEAD, "N", 0, "receives posted ahead of need (default 2)", 1},
+    {"send-slots", KEY_SEND_SLOTS, "N", 0, "send buffers a channel; 0 (default): 2, or more where the schedule needs it", 1},
+    {.doc = "Model:", .group = 2},
+    {"micro-batch-size", KEY_MICRO_BATCH_SIZE, "N", 0, "samples in a micro-batch (default 32)", 2},
+    {"hidden", KEY_HIDDEN, "N", 0, "width of the activations (default 256)", 2},
+    {"ffn", KEY_FFN, "N", 0, "inner width of a block (default 1024)", 2},
+    {"blocks", KEY_BLOCKS, "N", 0, "residual blocks in all, at least one a stage (default 16, or twice the ranks where that is more)", 2},
+    {.doc = "Training:", .group = 3},
+    {"data", KEY_DATA, "DATA", 0, "fashion-mnist (default), a folder with the four IDX files, or synthetic[:KEY=VALUE,...]", 3},
+    {"epochs", KEY_EPOCHS, "N", 0, "passes over the training data (default 3)", 3},
+    {"steps", KEY_STEPS, "N", 0, "stop after N steps (default: what the epochs make; 3 with --verify)", 3},
+    {"optimizer", KEY_OPTIMIZER, "NAME", 0, "adamw (default) or sgd (with momentum)", 3},
+    {"lr", KEY_LR, "X", 0, "peak learning rate (default 1e-3)", 3},
+    {"lr-schedule", KEY_LR_SCHEDULE, "NAME", 0, "cosine (default) or constant, after the warm-up", 3},
+    {"min-lr", KEY_MIN_LR, "X", 0, "where the cosine ends, as a fraction of --lr", 3},
+    {"warmup", KEY_WARMUP, "N", 0, "steps of linear warm-up", 3},
+    {"beta1", KEY_BETA1, "X", 0, "AdamW's first moment decay", 3},
+    {"beta2", KEY_BETA2, "X", 0, "AdamW's second moment decay", 3},
+    {"momentum", KEY_MOMENTUM, "X", 0, "SGD's momentum", 3},
+    {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "of the weight matrices", 3},
+    {"clip", KEY_CLIP, "X", 0, "largest global gradient norm; 0: no clipping", 3},
+    {"seed", KEY_SEED, "N", 0, "of the weights and the order of the samples (default 1)", 3},
+    {.doc = "Device and clock:", .group = 4},
+    {"device", KEY_DEVICE, "NAME", 0, "auto (default), host or cuda", 4},
+    {"clock", KEY_CLOCK, "NAME", 0, "wall: real time; core: every op costs the CPU time it used; model: costs from --cost-model; auto (default): wall where every rank has a core of its own, else core", 4},
+    {"cost-model", KEY_COST_MODEL, "COSTS", 0, "F=1e-3,I=1e-3,W=1e-3[,B=,FB=,wire=] in seconds, or a cost file; implies --clock model", 4},
+    {"calibrate", KEY_CALIBRATE, "N", 0, "steps played to calibrate the costs (default 5)", 4},
+    {"chaos", KEY_CHAOS, "SEED", 0, "host device: delay and reorder whatever the device's contract leaves free, by this seed", 4},
+    {.doc = "Output:", .group = 5},
+    {"verify", KEY_VERIFY, NULL, 0, "run the same steps in one process and compare losses and gradients", 5},
+    {"report", KEY_REPORT, "FILE.json", 0, "write all results as JSON", 5},
+    {"quiet", KEY_QUIET, NULL, 0, "print errors only", 5},
+    {.doc = "Help:", .group = -1},
+    {"help", KEY_HELP, NULL, 0, "print this list", -1},
+    {"version", KEY_VERSION, NULL, 0, "print the version", -1},
+    {0},
+};
+/* clang-format on */
+
+static const char argp_doc[] =
+    "Trains an MLP over pipeline ranks, one MPI process each, and measures the bubbles of the run "
+    "against their prediction.\v"
+    "Examples:\n"
+    "  mpirun -np 8 dualpipe_train\n"
+    "  mpirun -np 4 dualpipe_train --schedule 1f1b --micro-batches 16 --report run.json\n"
+    "  mpirun -np 8 dualpipe_train --data synthetic --verify\n\n"
+    "Exit codes: 0 success, 1 the run failed, 2 bad input, 3 a verification failed.";
+
+/* Under a launcher every rank parses the same --help; one answers. */
+static bool is_first_rank(void)
+{
+    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
+                                            "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        const char *value = getenv(variables[i]);
+        if (value != NULL) {
+            return atoi(value) == 0;
+        }
+    }
+    return true;
+}
+
+static dpr_status_t parse_integer(const char *option, const char *text, long least, long most,
+                                  long *out)
+{
+    char *end;
+    errno = 0;
+    const long value = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || errno == ERANGE || value < least || value > most) {
+        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a whole number from %ld to %ld", option,
+                        text, least, most);
+    }
+    *out = value;
+    return DPR_OK;
+}
+
+static dpr_status_t parse_int(const char *option, const char *text, int *out)
+{
+    long value = 0;
+    DPR_TRY(parse_integer(option, text, 0, 1 << 30, &value));
+    *out = (int)value;
+    return DPR_OK;
+}
+
+/* Like parse_int, for sizes that 0 cannot be: 0 means "default" inside the config. */
+static dpr_status_t parse_count(const char *option, const char *text, int *out)
+{
+    long value = 0;
+    DPR_TRY(parse_integer(option, text, 1, 1 << 30, &value));
+    *out = (int)value;
+    return DPR_OK;
+}
+
+static dpr_status_t parse_long(const char *option, const char *text, long least, long *out)
+{
+    return parse_integer(option, text, least, 1L << 40, out);
+}
+
+static dpr_status_t parse_seed(const char *option, const char *text, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    const unsigned long long value = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno == ERANGE) {
+        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a whole number from 0 to 2^64 - 1",
+                        option, text);
+    }
+    *out = value;
+    return DPR_OK;
+}
+
+static dpr_status_t parse_float(const char *option, const char *text, float *out)
+{
+    char *end;
+    const double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(value)) {
+        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a finite number", option, text);
+    }
+    *out = (float)value;
+    return DPR_OK;
+}
+
+/* Options of the optimizer. */
+static dpr_status_t take_training(int key, char *text, dpr_train_config_t *config)
+{
+    dpr_optimizer_config_t *o = &config->optimizer;
+    switch (key) {
+    case KEY_OPTIMIZER:
+        return dpr_optimizer_kind_parse(text, &o->kind);
+    case KEY_LR:
+        return parse_float("lr", text, &o->learning_rate);
+    case KEY_LR_SCHEDULE:
+        return dpr_lr_schedule_parse(text, &o->schedule);
+    case KEY_MIN_LR:
+        return parse_float("min-lr", text, &o->min_lr_fraction);
+    case KEY_WARMUP:
+        return parse_long("warmup", text, 0, &o->warmup_steps);
+    case KEY_BETA1:
+        return parse_float("beta1", text, &o->beta1);
+    case KEY_BETA2:
+        return parse_float("beta2", text, &o->beta2);
+    case KEY_MOMENTUM:
+        return parse_float("momentum", text, &o->momentum);
+    case KEY_WEIGHT_DECAY:
+        return parse_float("weight-decay", text, &o->weight_decay);
+    case KEY_CLIP:
+        return parse_float("clip", text, &o->clip_norm);
+    case KEY_DATA:
+        config->data = text;
+        return DPR_OK;
+    case KEY_EPOCHS:
+        return parse_count("epochs", text, &config->epochs);
+    case KEY_STEPS:
+        return parse_long("steps", text, 1, &config->steps);
+    default:
+        return parse_seed("seed", text, &config->seed);
+    }
+}
+
+/* Options of the schedule, the model and the device. */
+static dpr_status_t take_pipeline(int key, char *text, dpr_train_config_t *config)
+{
+    switch (key) {
+    case KEY_SCHEDULE:
+        config->schedule = text;
+        return DPR_OK;
+    case KEY_SCHEDULE_FILE:
+        config->schedule_file = text;
+        return DPR_OK;
+    case KEY_MICRO_BATCHES:
+        return parse_count("micro-batches", text, &config->micro_batches);
+    case KEY_MICRO_BATCH_SIZE:
+        return parse_count("micro-batch-size", text, &config->micro_batch_size);
+    case KEY_HIDDEN:
+        return parse_count("hidden", text, &config->hidden);
+    case KEY_FFN:
+        return parse_count("ffn", text, &config->ffn);
+    case KEY_BLOCKS:
+        return parse_count("blocks", text, &config->blocks);
+    case KEY_RECV_SLOTS:
+        return parse_int("recv-slots", text, &config->recv_slots);
+    case KEY_RECV_AHEAD:
+        return parse_int("recv-ahead", text, &config->recv_ahead);
+    case KEY_SEND_SLOTS:
+        return parse_int("send-slots", text, &config->send_slots);
+    case KEY_DEVICE:
+        config->device = text;
+        return DPR_OK;
+    case KEY_CLOCK:
+        config->clock = text;
+        return DPR_OK;
+    case KEY_COST_MODEL:
+        config->cost_model = text;
+        return DPR_OK;
+    case KEY_CALIBRATE:
+        return parse_count("calibrate", text, &config->calibrate_steps);
+    default:
+        return parse_seed("chaos", text, &config->chaos_seed);
+    }
+}
+
+static dpr_status_t take_output(int key, char *text, train_options_t *options)
+{
+    switch (key) {
+    case KEY_VERIFY:
+        options->config.verify = true;
+        return DPR_OK;
+    case KEY_REPORT:
+        options->report_path = text;
+        return DPR_OK;
+    default:
+        options->quiet = true;
+        return DPR_OK;
+    }
+}
+
+typedef struct parse_state {
+    train_options_t *options;
+    dpr_status_t status;
+} parse_state_t;
+
+static dpr_status_t take_option(int key, char *text, struct argp_state *state,
+                                train_options_t *options)
+{
+    switch (key) {
+    case KEY_HELP:
+        if (is_first_rank()) {
+            argp_state_help(state, stdout, ARGP_HELP_LONG | ARGP_HELP_DOC | ARGP_HELP_USAGE);
+        }
+        options->shown = true;
+        return DPR_OK;
+    case KEY_VERSION:
+        if (is_first_rank()) {
+            puts(DPR_VERSION_TEXT);
+        }
+        options->shown = true;
+        return DPR_OK;
+    case KEY_VERIFY:
+    case KEY_REPORT:
+    case KEY_QUIET:
+        return take_output(key, text, options);
+    default:
+        break;
+    }
+    const bool training = (key >= KEY_DATA && key <= KEY_SEED);
+    return training ? take_training(key, text, &options->config)
+                    : take_pipeline(key, text, &options->config);
+}
+
+static error_t parse_one(int key, char *text, struct argp_state *state)
+{
+    parse_state_t *parse = state->input;
+    if (key == ARGP_KEY_ARG) {
+        parse->status =
+            dpr_fail(DPR_ERR_INVALID, "unexpected argument '%s': see --help for the options", text);
+        return EINVAL;
+    }
+    if ((key < KEY_SCHEDULE || key > KEY_CHAOS) && key != KEY_HELP && key != KEY_QUIET &&
+        key != KEY_VERSION) {
+        return ARGP_ERR_UNKNOWN;
+    }
+    if (parse->options->shown) {
+        return 0;
+    }
+    parse->status = take_option(key, text, state, parse->options);
+    return parse->status == DPR_OK ? 0 : EINVAL;
+}
+
+dpr_status_t train_options_parse(int argc, char **argv, train_options_t *options)
+{
+    static const struct argp argp = {.options = argp_options, .parser = parse_one, .doc = argp_doc};
+    parse_state_t parse = {.options = options, .status = DPR_OK};
+    int index = 0;
+    *options = (train_options_t){0};
+    dpr_train_config_default(&options->config);
+    const error_t error =
+        argp_parse(&argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, &index, &parse);
+    if (options->shown) {
+        return DPR_OK;
+    }
+    if (parse.status != DPR_OK) {
+        return parse.status;
+    }
+    if (error != 0) {
+        const char *option = index > 0 && index <= argc ? argv[index - 1] : "";
+        return dpr_fail(DPR_ERR_INVALID,
+                        "option '%s' is unknown, ambiguous or lacks its value: see --help", option);
+    }
+    if (options->config.verify && options->config.steps == 0) {
+        options->config.steps = 3;
+    }
+    if (options->config.cost_model != NULL && strcmp(options->config.clock, "auto") == 0) {
+        options->config.clock = "model";
+    }
+    return dpr_train_config_check(&options->config);
+}

@@ -1,0 +1,13 @@
+/* Stands in for the CUDA device in a build without CUDA. */
+#include "base/log.h"
+#include "device/device.h"
+
+dpr_status_t dpr_cuda_device_create(int ordinal, dpr_clock_t clock, dpr_device_t **device)
+{
+    (void)ordinal;
+    (void)clock;
+    (void)device;
+    return dpr_fail(DPR_ERR_UNSUPPORTED,
+                    "this build has no CUDA device; use the host device, or build where the CUDA "
+                    "Toolkit is installed");
+}

@@ -1,0 +1,36 @@
+/* The host's table of kernels. */
+#include "kernels/host/host_kernels.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "kernels/host/host_blas.h"
+
+static void destroy(dpr_kernels_t *kernels)
+{
+    free(kernels);
+}
+
+dpr_status_t dpr_host_kernels_create(dpr_kernels_t **kernels)
+{
+    DPR_TRY(dpr_host_blas_setup());
+    dpr_kernels_t *table;
+    DPR_TRY(dpr_calloc(1, sizeof *table, &table));
+    *table = (dpr_kernels_t){
+        .kind = "host",
+        .destroy = destroy,
+        .layernorm_forward = dpr_host_layernorm_forward,
+        .layernorm_backward_input = dpr_host_layernorm_backward_input,
+        .layernorm_backward_weight = dpr_host_layernorm_backward_weight,
+        .linear_forward = dpr_host_linear_forward,
+        .linear_backward_input = dpr_host_linear_backward_input,
+        .linear_backward_weight = dpr_host_linear_backward_weight,
+        .softmax_cross_entropy = dpr_host_softmax_cross_entropy,
+        .sum_squares = dpr_host_sum_squares,
+        .clip_factor = dpr_host_clip_factor,
+        .adamw = dpr_host_adamw,
+        .sgd = dpr_host_sgd,
+    };
+    *kernels = table;
+    return DPR_OK;
+}

@@ -1,0 +1,35 @@
+/*
+ * Calibration: what each kind of op costs on each stage and what each link costs, measured before
+ * the training that is then predicted from it.
+ *
+ * Links: exchanges between the two ends of every channel, one pair at a time while all others
+ * sleep: latency from empty messages, bandwidth from messages of the real size. Ops: the real
+ * program is played on the real buffers with gradients thrown away, so that caches, neighbours and
+ * interleaving are those of the run; each kind's cost on each stage is the mean over the
+ * micro-batches and steps of the middle half of what was seen (which leaves out what the operating
+ * system interrupted). Under the wall clock the links' latencies are corrected by the same steps.
+ */
+#ifndef DPR_RUNTIME_CALIBRATE_H
+#define DPR_RUNTIME_CALIBRATE_H
+
+#include "models/costs.h"
+#include "runtime/pipeline.h"
+
+/*
+ * Fills the links of `table` (initialised for the pipeline's ranks and stages), the same on all
+ * ranks, and *offset_sec, what this rank adds to its clock's times to get rank 0's. Collective;
+ * nothing else may run. offset_uncertainty_sec is half of the round trip by which the offset was
+ * measured.
+ */
+dpr_status_t dpr_calibrate_links(dpr_comm_t *comm, const dpr_graph_t *graph, size_t message_bytes,
+                                 dpr_cost_table_t *table, double *offset_sec,
+                                 double *offset_uncertainty_sec);
+
+/*
+ * Plays `steps` steps (after one that is not counted) on batch buffer `slot`, which must be loaded,
+ * and fills the table's op costs, the same on all ranks. Collective.
+ */
+dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
+                               int slot, int steps, double offset_sec, dpr_cost_table_t *table);
+
+#endif

@@ -1,0 +1,181 @@
+/* Defaults, checks and what follows from a training run's options. */
+#include "runtime/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "schedule/csv.h"
+#include "schedule/generators.h"
+
+enum { DEFAULT_BLOCKS = 16 };
+
+void dpr_train_config_default(dpr_train_config_t *config)
+{
+    *config = (dpr_train_config_t){
+        .micro_batch_size = 32,
+        .hidden = 256,
+        .ffn = 1024,
+        .data = "fashion-mnist",
+        .epochs = 3,
+        .seed = 1,
+        .device = "auto",
+        .clock = "auto",
+        .calibrate_steps = 5,
+        .recv_ahead = 2,
+    };
+    dpr_optimizer_config_default(&config->optimizer);
+}
+
+static dpr_status_t check_range(const char *option, long value, long least, long most)
+{
+    if (value < least || value > most) {
+        return dpr_fail(DPR_ERR_INVALID, "%s %ld is out of range: give %ld to %ld", option, value,
+                        least, most);
+    }
+    return DPR_OK;
+}
+
+static dpr_status_t check_word(const char *option, const char *word, const char *const *allowed)
+{
+    char list[128] = "";
+    for (size_t i = 0; allowed[i] != NULL; i++) {
+        if (strcmp(word, allowed[i]) == 0) {
+            return DPR_OK;
+        }
+        const size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", used > 0 ? ", " : "", allowed[i]);
+    }
+    return dpr_fail(DPR_ERR_INVALID, "%s '%s' is unknown: give one of %s", option, word, list);
+}
+
+static dpr_status_t check_numbers(const dpr_train_config_t *config)
+{
+    const struct {
+        const char *option;
+        long value, least, most;
+    } ranges[] = {
+        {"--micro-batches", config->micro_batches, 0, DPR_MAX_MICRO_BATCHES},
+        {"--micro-batch-size", config->micro_batch_size, 1, 1 << 20},
+        {"--hidden", config->hidden, 1, 1 << 20},
+        {"--ffn", config->ffn, 1, 1 << 22},
+        {"--blocks", config->blocks, 0, 1 << 20},
+        {"--epochs", config->epochs, 1, 1000000},
+        {"--steps", config->steps, 0, 1000000000},
+        {"--calibrate", config->calibrate_steps, 1, 1000},
+        {"--recv-slots", config->recv_slots, 0, DPR_MAX_MICRO_BATCHES},
+        {"--recv-ahead", config->recv_ahead, 0, DPR_MAX_MICRO_BATCHES},
+        {"--send-slots", config->send_slots, 0, DPR_MAX_MICRO_BATCHES},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        DPR_TRY(check_range(ranges[i].option, ranges[i].value, ranges[i].least, ranges[i].most));
+    }
+    return DPR_OK;
+}
+
+dpr_status_t dpr_train_config_check(const dpr_train_config_t *config)
+{
+    static const char *const devices[] = {"auto", "host", "cuda", NULL};
+    static const char *const clocks[] = {"auto", "wall", "core", "model", NULL};
+    DPR_TRY(check_numbers(config));
+    DPR_TRY(check_word("--device", config->device, devices));
+    DPR_TRY(check_word("--clock", config->clock, clocks));
+    if (strcmp(config->clock, "model") == 0 && config->cost_model == NULL) {
+        return dpr_fail(DPR_ERR_INVALID, "--clock model needs --cost-model: give costs such as "
+                                         "F=1e-3,I=1e-3,W=1e-3,wire=1e-4, or a cost file");
+    }
+    if (config->cost_model != NULL && strcmp(config->clock, "model") != 0 &&
+        strcmp(config->clock, "auto") != 0) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--cost-model is only used by --clock model, but --clock %s was given",
+                        config->clock);
+    }
+    if (config->schedule != NULL && config->schedule_file != NULL) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--schedule and --schedule-file were both given: give one of them");
+    }
+    return dpr_optimizer_config_check(&config->optimizer);
+}
+
+static const char *default_schedule(int ranks)
+{
+    if (ranks == 1) {
+        return "1f1b";
+    }
+    return ranks % 2 == 0 ? "dualpipe" : "dualpipev";
+}
+
+/* The least number that the schedule allows from 5P/2 up: enough for the steady state to show. */
+static int default_micro_batches(const dpr_schedule_t *schedule, int ranks)
+{
+    const int from = (5 * ranks + 1) / 2;
+    for (int m = from; m <= from + 4 * ranks + 4; m++) {
+        if (schedule->allows(ranks, m)) {
+            return m;
+        }
+    }
+    return from; /* not allowed: generating says why */
+}
+
+dpr_status_t dpr_train_config_program(const dpr_train_config_t *config, int ranks,
+                                      dpr_program_t *program)
+{
+    if (config->schedule_file != NULL) {
+        DPR_TRY(dpr_csv_read(config->schedule_file, program));
+        const dpr_status_t status = dpr_program_check(program);
+        if (status != DPR_OK) {
+            dpr_program_free(program);
+            return status;
+        }
+        if (config->micro_batches != 0 && config->micro_batches != program->micro_batches) {
+            const int found = program->micro_batches;
+            dpr_program_free(program);
+            return dpr_fail(DPR_ERR_INVALID,
+                            "--micro-batches %d was given, but the program in %s has %d",
+                            config->micro_batches, config->schedule_file, found);
+        }
+        return DPR_OK;
+    }
+    const char *name = config->schedule != NULL ? config->schedule : default_schedule(ranks);
+    const dpr_schedule_t *schedule = dpr_schedule_find(name);
+    int micro_batches = config->micro_batches;
+    if (micro_batches == 0 && schedule != NULL) {
+        micro_batches = default_micro_batches(schedule, ranks);
+    }
+    return dpr_schedule_generate(name, ranks, micro_batches, program);
+}
+
+int dpr_train_config_blocks(const dpr_train_config_t *config, int ranks)
+{
+    if (config->blocks > 0) {
+        return config->blocks;
+    }
+    return 2 * ranks > DEFAULT_BLOCKS ? 2 * ranks : DEFAULT_BLOCKS;
+}
+
+static const char *or_auto(const char *text)
+{
+    return text != NULL ? text : "auto";
+}
+
+size_t dpr_train_config_format(const dpr_train_config_t *config, char *text, size_t size)
+{
+    const dpr_optimizer_config_t *o = &config->optimizer;
+    const int length = snprintf(
+        text, size,
+        "--schedule %s\n--schedule-file %s\n--micro-batches %d\n--micro-batch-size %d\n"
+        "--hidden %d\n--ffn %d\n--blocks %d\n--data %s\n--epochs %d\n--steps %ld\n"
+        "--optimizer %s\n--lr %.9g\n--beta1 %.9g\n--beta2 %.9g\n--momentum %.9g\n"
+        "--weight-decay %.9g\n--clip %.9g\n--warmup %ld\n--lr-schedule %s\n--min-lr %.9g\n"
+        "--seed %llu\n--device %s\n--clock %s\n--cost-model %s\n--calibrate %d\n--verify %d\n"
+        "--recv-slots %d\n--recv-ahead %d\n--send-slots %d\n--chaos %llu\n",
+        or_auto(config->schedule), or_auto(config->schedule_file), config->micro_batches,
+        config->micro_batch_size, config->hidden, config->ffn, config->blocks, config->data,
+        config->epochs, config->steps, dpr_optimizer_kind_name(o->kind), (double)o->learning_rate,
+        (double)o->beta1, (double)o->beta2, (double)o->momentum, (double)o->weight_decay,
+        (double)o->clip_norm, (long)o->warmup_steps, dpr_lr_schedule_name(o->schedule),
+        (double)o->min_lr_fraction, (unsigned long long)config->seed, config->device, config->clock,
+        or_auto(config->cost_model), config->calibrate_steps, config->verify, config->recv_slots,
+        config->recv_ahead, config->send_slots, (unsigned long long)config->chaos_seed);
+    return (size_t)length;
+}

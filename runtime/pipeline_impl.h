@@ -1,0 +1,69 @@
+/*
+ * The pipeline's own data, shared by pipeline.c (creation), pipeline_step.c (steps) and nothing
+ * else.
+ */
+#ifndef DPR_RUNTIME_PIPELINE_IMPL_H
+#define DPR_RUNTIME_PIPELINE_IMPL_H
+
+#include "runtime/pipeline.h"
+
+/* The ranks that hold the same stages, where there are two: they sum gradients of these stages. */
+typedef struct replica_group {
+    dpr_comm_group_t *group; /* NULL on other ranks */
+    int ranks[2];
+} replica_group_t;
+
+/* One direction of use: training or evaluation. */
+typedef struct play {
+    dpr_graph_t *graph;
+    dpr_arena_t arena;
+    dpr_link_t *links; /* [channel_count] */
+    double *cost;      /* [node_count] */
+    dpr_executor_t *executor;
+} play_t;
+
+struct dpr_pipeline {
+    dpr_pipeline_options_t options;
+    int rank;
+    int32_t *holders; /* [S][2] */
+    dpr_stage_shape_t *shapes;
+    dpr_stage_t **stages;         /* [S], NULL where not held */
+    dpr_optimizer_t **optimizers; /* [S], likewise */
+
+    play_t train;
+    play_t eval;
+    void *arena_base;
+    size_t arena_bytes;
+
+    dpr_stream_t *compute;
+    dpr_stream_t *load;
+
+    int replica_count;
+    replica_group_t *replicas;
+    dpr_comm_group_t *world;
+
+    bool *needs_inputs; /* [M] */
+    bool *needs_labels;
+    bool any_inputs;
+    bool any_labels;
+    size_t input_stride; /* floats */
+    size_t label_stride;
+    float *inputs[2]; /* device memory, NULL where not needed */
+    int32_t *labels[2];
+
+    /* [S] squares of the stages' gradient norms, then [M][2] results; every entry is written by one
+     * rank and 0 on all others, so that their sum over the ranks is exact. */
+    double *stats;
+    double *stats_host; /* pinned */
+    size_t stats_count;
+    float *clip_factor; /* device memory */
+
+    double reduction_latency_sec;
+    double reduction_sec_per_byte;
+    dpr_event_t *played;
+    dpr_event_t *reduced;
+    dpr_event_t *updated;
+    bool evaluated; /* the last thing enqueued was an evaluation */
+};
+
+#endif

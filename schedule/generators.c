@@ -1,0 +1,197 @@
+/* The table of schedules, and what each of them needs of P and M. */
+#include "schedule/generators.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "schedule/families.h"
+
+static int stages_one(int ranks)
+{
+    return ranks;
+}
+
+static int stages_two(int ranks)
+{
+    return 2 * ranks;
+}
+
+static int min_any(int ranks)
+{
+    return ranks >= 1 && ranks <= DPR_MAX_RANKS ? 1 : 0;
+}
+
+static int min_one_a_rank(int ranks)
+{
+    return ranks >= 1 && ranks <= DPR_MAX_RANKS ? ranks : 0;
+}
+
+static int min_two_a_rank(int ranks)
+{
+    return ranks >= 1 && ranks <= DPR_MAX_RANKS ? 2 * ranks : 0;
+}
+
+static int min_dualpipe(int ranks)
+{
+    return ranks % 2 == 0 ? min_two_a_rank(ranks) : 0;
+}
+
+/* Within the family's least M and the limits of any program; `min` is 0 where P is not allowed. */
+static bool within(int ranks, int micro_batches, int min, int stages_per_rank)
+{
+    return min > 0 && micro_batches >= min && micro_batches <= DPR_MAX_MICRO_BATCHES &&
+           (int64_t)stages_per_rank * ranks * micro_batches <= DPR_MAX_CELLS;
+}
+
+static bool allows_any(int ranks, int micro_batches)
+{
+    return within(ranks, micro_batches, min_any(ranks), 1);
+}
+
+static bool allows_one_a_rank(int ranks, int micro_batches)
+{
+    return within(ranks, micro_batches, min_one_a_rank(ranks), 1);
+}
+
+static bool allows_dualpipe(int ranks, int micro_batches)
+{
+    return within(ranks, micro_batches, min_dualpipe(ranks), 1) && micro_batches % 2 == 0;
+}
+
+static bool allows_dualpipev(int ranks, int micro_batches)
+{
+    return within(ranks, micro_batches, min_two_a_rank(ranks), 2);
+}
+
+static const dpr_schedule_t schedules[] = {
+    {.name = "gpipe",
+     .summary = "all forwards, then all backwards",
+     .needs = "M >= 1",
+     .stages = stages_one,
+     .min_micro_batches = min_any,
+     .allows = allows_any,
+     .generate = dpr_generate_gpipe},
+    {.name = "1f1b",
+     .summary = "one forward, one backward in turn: gpipe's bubble, less memory",
+     .needs = "M >= 1",
+     .stages = stages_one,
+     .min_micro_batches = min_any,
+     .allows = allows_any,
+     .generate = dpr_generate_1f1b},
+    {.name = "zb1p",
+     .summary = "1f1b with the backward split, weight gradients fill the drain (ZB-H1)",
+     .needs = "M >= P",
+     .stages = stages_one,
+     .min_micro_batches = min_one_a_rank,
+     .allows = allows_one_a_rank,
+     .generate = dpr_generate_zb1p},
+    {.name = "dualpipe",
+     .summary = "micro-batches enter at both ends, forwards overlap backwards",
+     .needs = "P even, M even, M >= 2P",
+     .stages = stages_one,
+     .min_micro_batches = min_dualpipe,
+     .allows = allows_dualpipe,
+     .generate = dpr_generate_dualpipe},
+    {.name = "dualpipev",
+     .summary = "dualpipe folded at its middle: stages r and 2P-1-r on rank r, one copy of each",
+     .needs = "M >= 2P",
+     .stages = stages_two,
+     .min_micro_batches = min_two_a_rank,
+     .allows = allows_dualpipev,
+     .generate = dpr_generate_dualpipev},
+};
+
+const dpr_schedule_t *dpr_schedule_list(size_t *count)
+{
+    *count = sizeof schedules / sizeof schedules[0];
+    return schedules;
+}
+
+const dpr_schedule_t *dpr_schedule_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof schedules / sizeof schedules[0]; i++) {
+        if (strcmp(schedules[i].name, name) == 0) {
+            return &schedules[i];
+        }
+    }
+    return NULL;
+}
+
+static dpr_status_t fail_unknown(const char *name)
+{
+    char names[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof schedules / sizeof schedules[0] && used < sizeof names; i++) {
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                                 schedules[i].name);
+    }
+    return dpr_fail(DPR_ERR_INVALID, "unknown schedule '%s': expected one of %s", name, names);
+}
+
+static bool allows_ranks(const dpr_schedule_t *schedule, int ranks)
+{
+    const int min = schedule->min_micro_batches(ranks);
+    return min > 0 && schedule->allows(ranks, min);
+}
+
+/* The allowed values next to `wanted`, below and above, in words; "" where there are none. */
+static void nearest(const dpr_schedule_t *schedule, int ranks, bool of_ranks, int wanted, int max,
+                    char *text, size_t size)
+{
+    int found[2] = {0, 0};
+    int below = wanted - 1 < max ? wanted - 1 : max;
+    for (; below >= 1 && found[0] == 0; below--) {
+        if (of_ranks ? allows_ranks(schedule, below) : schedule->allows(ranks, below)) {
+            found[0] = below;
+        }
+    }
+    int above = wanted < 1 ? 1 : wanted + 1;
+    for (; above <= max && found[1] == 0; above++) {
+        if (of_ranks ? allows_ranks(schedule, above) : schedule->allows(ranks, above)) {
+            found[1] = above;
+        }
+    }
+    if (found[0] > 0 && found[1] > 0) {
+        snprintf(text, size, "; nearest: %d or %d", found[0], found[1]);
+    } else if (found[0] > 0 || found[1] > 0) {
+        snprintf(text, size, "; nearest: %d", found[0] > 0 ? found[0] : found[1]);
+    } else {
+        text[0] = '\0';
+    }
+}
+
+static dpr_status_t fail_not_allowed(const dpr_schedule_t *schedule, int ranks, int micro_batches)
+{
+    char text[64];
+    if (!allows_ranks(schedule, ranks)) {
+        nearest(schedule, ranks, true, ranks, DPR_MAX_RANKS, text, sizeof text);
+        return dpr_fail(DPR_ERR_INVALID, "schedule %s cannot run on %d rank%s: it needs %s%s%s",
+                        schedule->name, ranks, ranks == 1 ? "" : "s", schedule->needs, text,
+                        text[0] != '\0' ? " ranks" : "");
+    }
+    nearest(schedule, ranks, false, micro_batches, DPR_MAX_MICRO_BATCHES, text, sizeof text);
+    return dpr_fail(
+        DPR_ERR_INVALID, "schedule %s on %d rank%s cannot run %d micro-batch%s: it needs %s%s%s",
+        schedule->name, ranks, ranks == 1 ? "" : "s", micro_batches, micro_batches == 1 ? "" : "es",
+        schedule->needs, text, text[0] != '\0' ? " micro-batches" : "");
+}
+
+dpr_status_t dpr_schedule_check(const char *name, int ranks, int micro_batches)
+{
+    const dpr_schedule_t *schedule = dpr_schedule_find(name);
+    if (schedule == NULL) {
+        return fail_unknown(name);
+    }
+    if (!schedule->allows(ranks, micro_batches)) {
+        return fail_not_allowed(schedule, ranks, micro_batches);
+    }
+    return DPR_OK;
+}
+
+dpr_status_t dpr_schedule_generate(const char *name, int ranks, int micro_batches,
+                                   dpr_program_t *program)
+{
+    DPR_TRY(dpr_schedule_check(name, ranks, micro_batches));
+    return dpr_schedule_find(name)->generate(ranks, micro_batches, program);
+}

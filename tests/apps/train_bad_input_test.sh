@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Bad input to dualpipe_train gets one clear error, from one rank, exit code 2, and never a hang.
+set -euo pipefail
+train=$1
+# shellcheck source=tests/apps/mpi_env.sh
+. "$(dirname "$0")/mpi_env.sh"
+small=(--data synthetic:train=512,test=64,features=16,classes=4 --hidden 16 --ffn 32
+    --micro-batch-size 4 --steps 2 --quiet)
+
+bad() { # bad RANKS TEXT WHAT OPTIONS...: run on RANKS ranks with the small model
+    local ranks=$1 text=$2 what=$3
+    shift 3
+    run 60 mpirun -np "$ranks" "$train" "${small[@]}" "$@"
+    expect 2 "$text" "$what"
+    expect_once "rank [0-9]+: error" "$what: said once"
+}
+
+bad 3 'dualpipe.*(even|P)' 'P that dualpipe does not allow' --schedule dualpipe
+bad 4 'M >= 2P|8' 'M that dualpipe does not allow' --schedule dualpipe --micro-batches 4
+bad 2 'gpipe.*1f1b.*zb1p.*dualpipe' 'an unknown schedule lists the known' --schedule nonsense
+bad 4 'block' 'fewer blocks than stages' --schedule 1f1b --blocks 3
+bad 2 'unknown, ambiguous' 'an unknown option' --nonsense
+bad 2 'hidden.*whole number' 'a number that is none' --hidden many
+bad 2 'hidden.*whole number from 1' 'a number out of range' --hidden 0
+bad 2 'lr' 'a negative learning rate' --lr -1
+bad 2 "unexpected argument 'extra'" 'a stray argument' extra
+bad 2 'No such file|does not exist|cannot' 'a missing data folder' --data "$scratch/none"
+bad 2 'cost-model' 'the model clock without costs' --clock model
+bad 2 'cost' 'costs that do not parse' --cost-model F=quick
+bad 2 'report' 'a report that cannot be written' --report "$scratch/no/such/folder.json"
+
+mkdir "$scratch/short"
+printf 'not an IDX file' >"$scratch/short/train-images-idx3-ubyte"
+for name in train-labels-idx1 t10k-images-idx3 t10k-labels-idx1; do
+    printf '\0\0\10\1\0\0\0\5abc' >"$scratch/short/$name-ubyte"
+done
+bad 2 'train-images-idx3-ubyte' 'a foreign data file' --data "$scratch/short"
+
+printf '0F0,0F1\n1X0\n' >"$scratch/malformed.csv"
+bad 2 'malformed.csv:2:2' 'a CSV that does not parse' --schedule-file "$scratch/malformed.csv"
+printf '0F0,0B0\n1F0,1B0,1B0\n' >"$scratch/twice.csv"
+bad 2 '1B0' 'a CSV with a duplicate action' --schedule-file "$scratch/twice.csv"
+printf '0F0,0B0,0F1,0B1\n1F1,1B1,1F0,1B0\n' >"$scratch/deadlock.csv"
+bad 2 'wait' 'a CSV that would deadlock' --schedule-file "$scratch/deadlock.csv"
+printf '0F0,0B0\n1F0,1B0\n' >"$scratch/two.csv"
+bad 3 '3|2 ranks' 'a CSV for another number of ranks' --schedule-file "$scratch/two.csv"
+bad 2 'No such file|cannot' 'a CSV that is not there' --schedule-file "$scratch/none.csv"
+
+run 60 mpirun -np 1 "$train" "${small[@]}" --schedule 1f1b --lr 0.1 : \
+    -np 1 "$train" "${small[@]}" --schedule 1f1b --lr 0.2
+expect 2 'different options.*--lr 0.1.*--lr 0.2' 'ranks started with different options'
+expect_once 'rank [0-9]+: error' 'ranks started with different options: said once'
+
+run 60 mpirun -np 2 "$train" --help
+expect 0 'schedule-file' 'help'
+expect_once '^Usage' 'help is printed once'
+run 60 "$train" --version
+expect 0 '^dualpipe_train [0-9]' 'version'
+finish

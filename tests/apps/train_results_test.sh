@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# What a run computes: the same as one process, the same bits twice, and under the model clock exactly what
+# was predicted; for every schedule, over real ranks.
+set -euo pipefail
+train=$1
+# shellcheck source=tests/apps/mpi_env.sh
+. "$(dirname "$0")/mpi_env.sh"
+small=(--data synthetic:train=2048,test=200,features=30,classes=5 --hidden 24 --ffn 40
+    --micro-batch-size 4 --quiet)
+
+value() { # value KEY FILE: the first value of a key in a report
+    sed -n "s/^ *\"$1\": \"\\{0,1\\}\\([^\",]*\\)\"\\{0,1\\},\\{0,1\\}\$/\\1/p" "$2" | head -1
+}
+
+at_most() { # at_most VALUE LIMIT WHAT
+    if awk -v v="$1" -v l="$2" 'BEGIN { exit !(v != "" && v + 0 <= l + 0) }'; then
+        printf 'ok %s (%s)\n' "$3" "$1"
+    else
+        fail "$3: $1 exceeds $2"
+    fi
+}
+
+while read -r schedule ranks; do
+    what="$schedule on $ranks ranks"
+    run 120 mpirun -np "$ranks" "$train" "${small[@]}" --schedule "$schedule" --verify \
+        --report "$scratch/a.json"
+    expect 0 '' "$what agrees with one process"
+    at_most "$(value gradient_difference "$scratch/a.json")" 1e-5 "$what: gradients"
+    at_most "$(value loss_difference "$scratch/a.json")" 1e-5 "$what: losses"
+    run 120 mpirun -np "$ranks" "$train" "${small[@]}" --schedule "$schedule" --steps 3 \
+        --cost-model F=1e-3,I=1.2e-3,W=0.8e-3,FB=2.5e-3,wire=0.2e-3 --report "$scratch/b.json"
+    expect 0 '' "$what under the model clock"
+    at_most "$(value timeline_difference "$scratch/b.json")" 1e-9 "$what: timeline"
+    if [ "$(value parameters_hash "$scratch/a.json")" != "$(value parameters_hash "$scratch/b.json")" ]; then
+        fail "$what: two runs gave different parameters"
+    else
+        printf 'ok %s: the same bits in two runs\n' "$what"
+    fi
+done <<'LIST'
+gpipe 1
+gpipe 4
+1f1b 2
+1f1b 8
+zb1p 4
+dualpipe 2
+dualpipe 8
+dualpipev 1
+dualpipev 3
+dualpipev 8
+LIST
+
+run 120 mpirun -np 4 "$train" "${small[@]}" --steps 3 --chaos 5 --report "$scratch/c.json"
+run 120 mpirun -np 4 "$train" "${small[@]}" --steps 3 --clock core --report "$scratch/d.json"
+if [ -z "$(value parameters_hash "$scratch/c.json")" ] ||
+    [ "$(value parameters_hash "$scratch/c.json")" != "$(value parameters_hash "$scratch/d.json")" ]; then
+    fail 'chaos changed the result'
+else
+    printf 'ok chaos does not change a bit over MPI\n'
+fi
+
+run 60 mpirun -np 4 "$train" "${small[@]}" --steps 2
+expect 0 '^$|' 'a quiet run'
+if [ -s "$scratch/out" ]; then
+    fail 'a quiet run printed something'
+fi
+finish

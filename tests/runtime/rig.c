@@ -1,0 +1,364 @@
+/* Plays a program on threads as ranks. */
+#include "rig.h"
+
+#include <assert.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "runtime/measure.h"
+#include "runtime/reference.h"
+
+void rig_config_default(rig_config_t *config, const dpr_program_t *program)
+{
+    *config = (rig_config_t){
+        .program = program,
+        .graph = DPR_GRAPH_OPTIONS_DEFAULT,
+        .model = {.input = 13,
+                  .hidden = 16,
+                  .ffn = 24,
+                  .classes = 5,
+                  .blocks = program->stages,
+                  .micro_batch_size = 3,
+                  .seed = 7},
+        .steps = 3,
+        .update = true,
+        .clock = DPR_CLOCK_MODEL,
+        .costs = {.f = 1.0, .i = 1.1, .w = 0.9, .b = -1.0, .fb = -1.0, .wire = 0.05},
+    };
+}
+
+static void make_optimizer(dpr_optimizer_config_t *config)
+{
+    dpr_optimizer_config_default(config);
+    config->clip_norm = 0.5f;
+    config->warmup_steps = 1; /* the full rate at once: rounding differences are amplified by it */
+}
+
+/* One step's batch, the same for everyone who asks. */
+static void make_batch(const rig_config_t *config, int step, float *inputs, int32_t *labels)
+{
+    const size_t rows =
+        (size_t)config->program->micro_batches * (size_t)config->model.micro_batch_size;
+    const size_t features = (size_t)config->model.input;
+    for (size_t i = 0; i < rows * features; i++) {
+        inputs[i] = (float)dpr_random_normal(99, (uint64_t)step, i);
+    }
+    for (size_t i = 0; i < rows; i++) {
+        labels[i] =
+            (int32_t)(dpr_random_bits(98, (uint64_t)step, i) % (uint64_t)config->model.classes);
+    }
+}
+
+/* ---- One rank ---------------------------------------------------------------------------------
+ */
+
+typedef struct rank_state {
+    const rig_config_t *config;
+    rig_result_t *result;
+    dpr_comm_t *comm;
+    int rank;
+    dpr_status_t status;
+    char messages[2048];
+    dpr_device_t *device;
+    dpr_kernels_t *kernels;
+    dpr_pipeline_t *pipeline;
+    dpr_optimizer_config_t optimizer;
+    float *inputs;
+    int32_t *labels;
+    uint64_t *stage_hash; /* [S]: of gradients and parameters together, 0 where not held */
+} rank_state_t;
+
+static dpr_status_t rank_create(rank_state_t *state)
+{
+    const rig_config_t *config = state->config;
+    const dpr_host_device_options_t device_options = {
+        .clock = config->clock,
+        .chaos_seed =
+            config->chaos_seed == 0 ? 0 : config->chaos_seed * 64 + (uint64_t)state->rank};
+    const size_t rows =
+        (size_t)config->program->micro_batches * (size_t)config->model.micro_batch_size;
+    DPR_TRY(dpr_host_device_create(&device_options, &state->device));
+    DPR_TRY(dpr_host_kernels_create(&state->kernels));
+    dpr_comm_set_device(state->comm, state->device);
+    make_optimizer(&state->optimizer);
+    const dpr_pipeline_options_t options = {
+        .program = config->program,
+        .graph = config->graph,
+        .model = config->model,
+        .comm = state->comm,
+        .device = state->device,
+        .kernels = state->kernels,
+        .optimizer = config->update ? &state->optimizer : NULL,
+        .total_steps = config->steps,
+        .poison = config->poison,
+    };
+    DPR_TRY(dpr_pipeline_create(&options, &state->pipeline));
+    dpr_uniform_costs_fill(&config->costs, dpr_pipeline_graph(state->pipeline),
+                           dpr_pipeline_cost(state->pipeline));
+    DPR_TRY(dpr_calloc((size_t)config->program->stages, sizeof(uint64_t), &state->stage_hash));
+    DPR_TRY(dpr_device_alloc(state->device, DPR_MEMORY_PINNED,
+                             rows * (size_t)config->model.input * sizeof(float),
+                             (void **)&state->inputs));
+    return dpr_device_alloc(state->device, DPR_MEMORY_PINNED, rows * sizeof(int32_t),
+                            (void **)&state->labels);
+}
+
+static void rank_destroy(rank_state_t *state)
+{
+    dpr_pipeline_destroy(state->pipeline);
+    if (state->device != NULL) {
+        dpr_device_free(state->device, DPR_MEMORY_PINNED, state->inputs);
+        dpr_device_free(state->device, DPR_MEMORY_PINNED, state->labels);
+    }
+    dpr_kernels_destroy(state->kernels);
+    dpr_comm_destroy(state->comm);
+    dpr_device_destroy(state->device);
+}
+
+static void keep_stages(rank_state_t *state, int step)
+{
+    const int stages = state->config->program->stages;
+    for (int s = 0; s < stages; s++) {
+        dpr_stage_t *stage = dpr_pipeline_stage(state->pipeline, s);
+        if (stage == NULL) {
+            continue;
+        }
+        const size_t bytes = dpr_stage_get_shape(stage)->parameters * sizeof(float);
+        uint64_t hash =
+            XXH3_64bits_withSeed(dpr_stage_gradients(stage), bytes, state->stage_hash[s]);
+        state->stage_hash[s] = XXH3_64bits_withSeed(dpr_stage_parameters(stage), bytes, hash);
+        if (dpr_pipeline_owner(state->pipeline, s) == state->rank) {
+            float *copy = malloc(bytes);
+            memcpy(copy, dpr_stage_gradients(stage), bytes);
+            state->result->gradients[step * stages + s] = copy;
+        }
+    }
+}
+
+static dpr_status_t rank_step(rank_state_t *state, int step)
+{
+    const rig_config_t *config = state->config;
+    const float scale =
+        1.0f / ((float)config->program->micro_batches * (float)config->model.micro_batch_size);
+    dpr_pipeline_result_t result;
+    make_batch(config, step, state->inputs, state->labels);
+    DPR_TRY(dpr_pipeline_load(state->pipeline, step & 1, state->inputs, state->labels));
+    DPR_TRY(dpr_pipeline_synchronize(state->pipeline));
+    if (config->clock != DPR_CLOCK_WALL) {
+        dpr_device_clock_rebase(state->device);
+    }
+    DPR_TRY(dpr_pipeline_forward_backward(state->pipeline, step & 1, scale));
+    DPR_TRY(dpr_pipeline_update(state->pipeline, step));
+    DPR_TRY(dpr_pipeline_synchronize(state->pipeline));
+    dpr_pipeline_result(state->pipeline, &result);
+    keep_stages(state, step);
+    dpr_timeline_t scratch = {0};
+    dpr_timeline_t *timeline = &state->result->timelines[step];
+    if (state->rank != 0) {
+        DPR_TRY(dpr_timeline_init(&scratch, state->result->graph));
+        timeline = &scratch;
+    } else {
+        state->result->loss[step] = result.loss;
+    }
+    const dpr_status_t status =
+        dpr_measure_timeline(state->comm, dpr_pipeline_executor(state->pipeline), 0.0, timeline);
+    dpr_timeline_free(&scratch);
+    return status;
+}
+
+static void *rank_main(void *argument)
+{
+    rank_state_t *state = argument;
+    size_t now;
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, state->messages, sizeof state->messages);
+    state->status = rank_create(state);
+    for (int k = 0; k < state->config->steps && state->status == DPR_OK; k++) {
+        state->status = rank_step(state, k);
+    }
+    if (state->device != NULL) {
+        dpr_device_memory_usage(state->device, &now, &state->result->held_bytes[state->rank]);
+    }
+    rank_destroy(state);
+    dpr_log_capture_end(&capture);
+    return NULL;
+}
+
+/* ---- All ranks --------------------------------------------------------------------------------
+ */
+
+static void result_init(const rig_config_t *config, rig_result_t *result)
+{
+    const size_t stages = (size_t)config->program->stages;
+    assert(config->program->ranks <= RIG_MAX_RANKS && config->steps <= RIG_MAX_STEPS);
+    *result = (rig_result_t){.stages = config->program->stages,
+                             .steps = config->steps,
+                             .ranks = config->program->ranks,
+                             .replicas_equal = true};
+    result->gradients = calloc(stages * (size_t)config->steps, sizeof(float *));
+    result->held_bytes = calloc((size_t)result->ranks, sizeof(size_t));
+    result->timelines = calloc((size_t)config->steps, sizeof(dpr_timeline_t));
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, result->messages, sizeof result->messages);
+    result->status = dpr_graph_create(config->program, &config->graph, &result->graph);
+    dpr_log_capture_end(&capture);
+    for (int k = 0; k < config->steps && result->status == DPR_OK; k++) {
+        result->status = dpr_timeline_init(&result->timelines[k], result->graph);
+    }
+    if (result->status == DPR_OK) {
+        result->cost = calloc((size_t)result->graph->node_count, sizeof(double));
+        dpr_uniform_costs_fill(&config->costs, result->graph, result->cost);
+    }
+}
+
+/* Replicas' hashes must agree; the job's hash is over all stages. */
+static void join_hashes(const rank_state_t *states, rig_result_t *result)
+{
+    for (int s = 0; s < result->stages; s++) {
+        uint64_t seen = 0;
+        for (int r = 0; r < result->ranks; r++) {
+            const uint64_t hash = states[r].stage_hash != NULL ? states[r].stage_hash[s] : 0;
+            if (hash != 0 && seen != 0 && hash != seen) {
+                result->replicas_equal = false;
+            }
+            seen = hash != 0 ? hash : seen;
+        }
+        result->parameters_hash = dpr_random_mix(result->parameters_hash ^ seen);
+    }
+}
+
+void rig_run(const rig_config_t *config, rig_result_t *result)
+{
+    const int ranks = config->program->ranks;
+    dpr_comm_t *comms[RIG_MAX_RANKS];
+    pthread_t threads[RIG_MAX_RANKS];
+    static rank_state_t states[RIG_MAX_RANKS];
+    result_init(config, result);
+    if (result->status != DPR_OK) {
+        return;
+    }
+    memset(states, 0, sizeof states);
+    if (dpr_comm_local_create(ranks, comms) != DPR_OK) {
+        abort();
+    }
+    for (int r = 0; r < ranks; r++) {
+        states[r].config = config;
+        states[r].result = result;
+        states[r].comm = comms[r];
+        states[r].rank = r;
+        if (pthread_create(&threads[r], NULL, rank_main, &states[r]) != 0) {
+            abort();
+        }
+    }
+    for (int r = 0; r < ranks; r++) {
+        pthread_join(threads[r], NULL);
+        if (states[r].status != DPR_OK && result->status == DPR_OK) {
+            result->status = states[r].status;
+            memcpy(result->messages, states[r].messages, sizeof states[r].messages);
+        }
+    }
+    join_hashes(states, result);
+    for (int r = 0; r < ranks; r++) {
+        free(states[r].stage_hash);
+    }
+}
+
+void rig_result_free(rig_result_t *result)
+{
+    for (int i = 0; i < result->stages * result->steps; i++) {
+        free(result->gradients[i]);
+    }
+    for (int k = 0; result->timelines != NULL && k < result->steps; k++) {
+        dpr_timeline_free(&result->timelines[k]);
+    }
+    free(result->gradients);
+    free(result->timelines);
+    free(result->held_bytes);
+    free(result->cost);
+    dpr_graph_destroy(result->graph);
+}
+
+/* ---- The reference ----------------------------------------------------------------------------
+ */
+
+static dpr_status_t reference_steps(const rig_config_t *config, dpr_reference_t *reference,
+                                    rig_result_t *result)
+{
+    const size_t rows =
+        (size_t)config->program->micro_batches * (size_t)config->model.micro_batch_size;
+    float *inputs = malloc(rows * (size_t)config->model.input * sizeof(float));
+    int32_t *labels = malloc(rows * sizeof(int32_t));
+    dpr_status_t status = DPR_OK;
+    for (int k = 0; k < config->steps && status == DPR_OK; k++) {
+        make_batch(config, k, inputs, labels);
+        status = dpr_reference_step(reference, inputs, labels, config->program->micro_batches, k,
+                                    &result->loss[k]);
+        for (int s = 0; s < result->stages && status == DPR_OK; s++) {
+            dpr_stage_shape_t shape;
+            status = dpr_stage_shape(&config->model, result->stages, s, &shape);
+            float *copy = malloc(shape.parameters * sizeof(float));
+            memcpy(copy, dpr_reference_gradients(reference, s), shape.parameters * sizeof(float));
+            result->gradients[k * result->stages + s] = copy;
+        }
+    }
+    free(inputs);
+    free(labels);
+    return status;
+}
+
+void rig_run_reference(const rig_config_t *config, rig_result_t *result)
+{
+    const dpr_host_device_options_t options = {.clock = DPR_CLOCK_WALL};
+    dpr_device_t *device = NULL;
+    dpr_kernels_t *kernels = NULL;
+    dpr_reference_t *reference = NULL;
+    dpr_optimizer_config_t optimizer;
+    make_optimizer(&optimizer);
+    *result = (rig_result_t){
+        .stages = config->program->stages, .steps = config->steps, .ranks = config->program->ranks};
+    result->gradients = calloc((size_t)result->stages * (size_t)config->steps, sizeof(float *));
+    if (dpr_host_device_create(&options, &device) != DPR_OK ||
+        dpr_host_kernels_create(&kernels) != DPR_OK ||
+        dpr_reference_create(&config->model, config->program->stages,
+                             config->update ? &optimizer : NULL, config->steps, device, kernels,
+                             &reference) != DPR_OK) {
+        abort();
+    }
+    result->status = reference_steps(config, reference, result);
+    dpr_reference_destroy(reference);
+    dpr_kernels_destroy(kernels);
+    dpr_device_destroy(device);
+}
+
+double rig_gradient_difference(const rig_config_t *config, const rig_result_t *a,
+                               const rig_result_t *b)
+{
+    double worst = 0.0;
+    for (int i = 0; i < a->steps * a->stages; i++) {
+        dpr_stage_shape_t shape;
+        if (a->gradients[i] == NULL || b->gradients[i] == NULL ||
+            dpr_stage_shape(&config->model, a->stages, i % a->stages, &shape) != DPR_OK) {
+            return INFINITY;
+        }
+        const double difference =
+            dpr_relative_difference(a->gradients[i], b->gradients[i], shape.parameters);
+        worst = difference > worst || isnan(difference) ? difference : worst;
+    }
+    return worst;
+}
+
+double rig_loss_difference(const rig_result_t *a, const rig_result_t *b)
+{
+    double worst = 0.0;
+    for (int k = 0; k < a->steps; k++) {
+        const double difference = fabs(a->loss[k] - b->loss[k]) / fabs(b->loss[k]);
+        worst = difference > worst || isnan(difference) ? difference : worst;
+    }
+    return worst;
+}

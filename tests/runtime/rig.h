@@ -1,0 +1,56 @@
+/*
+ * A rig for the runtime's tests: plays a program on all its ranks inside one process (a thread a
+ * rank, the local communicator, the host device) on random data, and keeps what every test asks
+ * about.
+ */
+#ifndef DPR_TESTS_RUNTIME_RIG_H
+#define DPR_TESTS_RUNTIME_RIG_H
+
+#include "models/costs.h"
+#include "runtime/pipeline.h"
+
+enum { RIG_MAX_RANKS = 16, RIG_MAX_STEPS = 8 };
+
+typedef struct rig_config {
+    const dpr_program_t *program;
+    dpr_graph_options_t graph;
+    dpr_model_config_t model;
+    int steps;
+    bool update; /* with AdamW and clipping; else gradients only */
+    dpr_clock_t clock;
+    uint64_t chaos_seed;
+    bool poison;
+    dpr_uniform_costs_t costs; /* charged under the model clock */
+} rig_config_t;
+
+/* A small model with one block a stage, 3 steps, model clock, updates. */
+void rig_config_default(rig_config_t *config, const dpr_program_t *program);
+
+typedef struct rig_result {
+    dpr_status_t status; /* the lowest rank's that failed */
+    char messages[4096]; /* what the failing ranks logged */
+    double loss[RIG_MAX_STEPS];
+    float **gradients;         /* [step * S + stage], of the stage's owner; owned */
+    bool replicas_equal;       /* gradients and parameters of both holders have the same bits */
+    uint64_t parameters_hash;  /* of all stages after the last step */
+    dpr_graph_t *graph;        /* owned */
+    double *cost;              /* [node_count], what the model clock charged; owned */
+    dpr_timeline_t *timelines; /* [steps], owned */
+    size_t *held_bytes;        /* [ranks]: device memory at its peak */
+    int stages;
+    int steps;
+    int ranks;
+} rig_result_t;
+
+void rig_run(const rig_config_t *config, rig_result_t *result);
+void rig_result_free(rig_result_t *result);
+
+/* The same steps by runtime/reference: losses, and gradients [step * S + stage]. */
+void rig_run_reference(const rig_config_t *config, rig_result_t *result);
+
+/* The largest relative difference between two results' gradients, and losses. */
+double rig_gradient_difference(const rig_config_t *config, const rig_result_t *a,
+                               const rig_result_t *b);
+double rig_loss_difference(const rig_result_t *a, const rig_result_t *b);
+
+#endif
