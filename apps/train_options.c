@@ -81,7 +81,7 @@ static const struct argp_option argp_options[] = {
     {"device", KEY_DEVICE, "NAME", 0, "auto (default), host or cuda", 4},
     {"clock", KEY_CLOCK, "NAME", 0, "wall: real time; core: every op costs the CPU time it used; model: costs from --cost-model; auto (default): wall where every rank has a core of its own, else core", 4},
     {"cost-model", KEY_COST_MODEL, "COSTS", 0, "F=1e-3,I=1e-3,W=1e-3[,B=,FB=,wire=] in seconds, or a cost file; implies --clock model", 4},
-    {"calibrate", KEY_CALIBRATE, "N", 0, "steps played to calibrate the costs (default 5)", 4},
+    {"calibrate", KEY_CALIBRATE, "N", 0, "steps played to calibrate the costs (default 10)", 4},
     {"chaos", KEY_CHAOS, "SEED", 0, "host device: delay and reorder whatever the device's contract leaves free, by this seed", 4},
     {.doc = "Output:", .group = 5},
     {"verify", KEY_VERIFY, NULL, 0, "run the same steps in one process and compare losses and gradients", 5},

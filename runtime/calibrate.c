@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "runtime/measure.h"
 
-enum { LINK_ROUNDS = 50 };
+enum { LINK_ROUNDS = 50, WARM_UP_STEPS = 2 };
 
 /* ---- Links ----------------------------------------------------------------------------------- */
 
@@ -118,105 +118,61 @@ static double *table_entry(dpr_cost_table_t *table, const dpr_node_t *node)
     return &table->compute[row * 4 + (size_t)node->kind];
 }
 
-/* Mean of the middle half: as steady as the median, and nearer to what a sum of many will be. */
-static double middle_mean(double *values, size_t count)
+/* Adds a value to an entry that is NAN before its first. */
+static void add_to(double *entry, double value)
 {
-    (void)dpr_percentile(values, count, 0.5); /* sorts */
-    const size_t cut = count / 4;
-    double sum = 0.0;
-    for (size_t i = cut; i < count - cut; i++) {
-        sum += values[i];
-    }
-    return sum / (double)(count - 2 * cut);
+    *entry = isnan(*entry) ? value : *entry + value;
 }
 
-/* durations[step * node_count + node]. Nodes with one entry of the table are averaged together. */
-static dpr_status_t fill_ops(const dpr_graph_t *graph, int rank, const double *durations, int steps,
-                             dpr_cost_table_t *table)
+/* Each entry of the table is the mean over its nodes and steps; entries without a node stay NAN. */
+static dpr_status_t fill_ops(const dpr_durations_t *durations, dpr_cost_table_t *table)
 {
-    const int32_t begin = graph->rank_begin[rank];
-    const int32_t end = graph->rank_begin[rank + 1];
-    double *values;
-    DPR_TRY(dpr_calloc((size_t)(end - begin) * (size_t)steps, sizeof *values, &values));
-    for (int32_t n = begin; n < end; n++) {
-        double *entry = table_entry(table, &graph->nodes[n]);
-        size_t count = 0;
-        for (int32_t other = n; isnan(*entry) && other < end; other++) {
-            if (table_entry(table, &graph->nodes[other]) != entry) {
-                continue;
-            }
-            for (int k = 0; k < steps; k++) {
-                values[count++] = durations[(size_t)k * (size_t)graph->node_count + (size_t)other];
-            }
-        }
-        if (count > 0) {
-            *entry = middle_mean(values, count);
+    const dpr_graph_t *graph = durations->graph;
+    const size_t nodes = (size_t)graph->node_count;
+    const size_t rows = (size_t)table->ranks * (size_t)table->stages;
+    dpr_cost_table_t counts;
+    DPR_TRY(dpr_cost_table_init(&counts, table->ranks, table->stages));
+    for (size_t n = 0; n < (size_t)graph->compute_count; n++) {
+        for (int k = 0; k < durations->steps; k++) {
+            add_to(table_entry(table, &graph->nodes[n]), durations->sec[(size_t)k * nodes + n]);
+            add_to(table_entry(&counts, &graph->nodes[n]), 1.0);
         }
     }
-    free(values);
+    for (size_t i = 0; i < 4 * rows; i++) {
+        table->compute[i] /= counts.compute[i];
+    }
+    for (size_t i = 0; i < rows * (size_t)table->stages; i++) {
+        table->fb[i] /= counts.fb[i];
+    }
+    dpr_cost_table_free(&counts);
     return DPR_OK;
-}
-
-/* Each rank measured its own rows; afterwards all ranks have all. */
-static dpr_status_t share_ops(dpr_comm_t *comm, dpr_cost_table_t *table)
-{
-    const size_t stages = (size_t)table->stages;
-    const size_t rank = (size_t)dpr_comm_rank(comm);
-    const size_t row = 4 * stages;
-    const size_t fb_row = stages * stages;
-    double *mine;
-    DPR_TRY(dpr_calloc(row > fb_row ? row : fb_row, sizeof *mine, &mine));
-    for (size_t i = 0; i < row; i++) {
-        mine[i] = table->compute[rank * row + i];
-    }
-    dpr_status_t status = dpr_comm_allgather(comm, mine, row * sizeof *mine, table->compute);
-    for (size_t i = 0; i < fb_row; i++) {
-        mine[i] = table->fb[rank * fb_row + i];
-    }
-    if (status == DPR_OK) {
-        status = dpr_comm_allgather(comm, mine, fb_row * sizeof *mine, table->fb);
-    }
-    free(mine);
-    return status;
 }
 
 /* Wall clock: what a transfer really took between ready and done, over its model, is added to the
  * link's latency (threads woken, progress polled). */
-static dpr_status_t correct_links(const dpr_graph_t *graph, size_t message_bytes,
-                                  const dpr_timeline_t *timelines, int steps,
+static dpr_status_t correct_links(const dpr_durations_t *durations, size_t message_bytes,
                                   dpr_cost_table_t *table)
 {
+    const dpr_graph_t *graph = durations->graph;
+    const size_t nodes = (size_t)graph->node_count;
     double *values;
-    size_t most = 0;
-    for (int32_t c = 0; c < graph->channel_count; c++) {
-        const size_t count = (size_t)graph->channels[c].count * (size_t)steps;
-        most = count > most ? count : most;
-    }
-    DPR_TRY(dpr_calloc(2 * most, sizeof *values, &values));
+    DPR_TRY(dpr_calloc(nodes * (size_t)durations->steps, sizeof *values, &values));
     for (int32_t c = 0; c < graph->channel_count; c++) {
         const dpr_channel_t *channel = &graph->channels[c];
         size_t count = 0;
-        for (int k = 0; k < steps; k++) {
+        for (int k = 0; k < durations->steps; k++) {
             for (int32_t i = 0; i < channel->count; i++) {
                 const int32_t node = graph->send_messages[channel->first + i];
-                values[count++] = timelines[k].end[node] - timelines[k].start[node];
+                values[count++] = durations->sec[(size_t)k * nodes + (size_t)node];
             }
         }
         const size_t at =
             (size_t)channel->source * (size_t)table->ranks + (size_t)channel->destination;
         const double wire = (double)message_bytes / table->bandwidth_bytes_per_sec[at];
-        table->latency_sec[at] = fmax(middle_mean(values, count) - wire, 0.0);
+        table->latency_sec[at] = fmax(dpr_percentile(values, count, 0.5) - wire, 0.0);
     }
     free(values);
     return DPR_OK;
-}
-
-static void keep_durations(const dpr_timeline_t *timeline, int step, double *durations)
-{
-    const size_t nodes = (size_t)timeline->graph->node_count;
-    for (size_t n = 0; n < nodes; n++) {
-        durations[(size_t)step * nodes + n] = timeline->end[n] - timeline->start[n];
-    }
 }
 
 /* One step of which only the timeline is kept. */
@@ -231,39 +187,41 @@ static dpr_status_t play_step(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_de
     return dpr_measure_timeline(comm, dpr_pipeline_executor(pipeline), offset_sec, timeline);
 }
 
-dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, int steps, double offset_sec, dpr_cost_table_t *table)
+static dpr_status_t play_steps(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
+                               int slot, double offset_sec, dpr_durations_t *durations)
 {
-    const dpr_graph_t *graph = dpr_pipeline_graph(pipeline);
-    const size_t message_bytes = dpr_pipeline_message_bytes(pipeline);
-    dpr_timeline_t *timelines = NULL;
-    double *durations = NULL;
-    dpr_status_t status;
-    DPR_TRY_GOTO(dpr_calloc((size_t)steps, sizeof *timelines, &timelines), free_timelines);
-    DPR_TRY_GOTO(
-        dpr_calloc((size_t)steps * (size_t)graph->node_count, sizeof *durations, &durations),
-        free_timelines);
-    for (int k = -1; k < steps; k++) {
-        dpr_timeline_t *timeline = &timelines[k < 0 ? 0 : k];
-        if (timeline->graph == NULL) {
-            DPR_TRY_GOTO(dpr_timeline_init(timeline, graph), free_timelines);
-        }
-        DPR_TRY_GOTO(play_step(pipeline, comm, device, slot, offset_sec, timeline), free_timelines);
-        if (k >= 0) {
-            keep_durations(timeline, k, durations);
+    const size_t nodes = (size_t)durations->graph->node_count;
+    dpr_timeline_t timeline;
+    dpr_status_t status = DPR_OK;
+    DPR_TRY(dpr_timeline_init(&timeline, durations->graph));
+    for (int k = -WARM_UP_STEPS; k < durations->steps && status == DPR_OK; k++) {
+        status = play_step(pipeline, comm, device, slot, offset_sec, &timeline);
+        for (size_t n = 0; n < nodes && k >= 0; n++) {
+            durations->sec[(size_t)k * nodes + n] = timeline.end[n] - timeline.start[n];
         }
     }
-    DPR_TRY_GOTO(fill_ops(graph, dpr_comm_rank(comm), durations, steps, table), free_timelines);
-    DPR_TRY_GOTO(share_ops(comm, table), free_timelines);
-    if (dpr_device_clock(device) == DPR_CLOCK_WALL) {
-        DPR_TRY_GOTO(correct_links(graph, message_bytes, timelines, steps, table), free_timelines);
-    }
+    dpr_timeline_free(&timeline);
+    return status;
+}
 
-free_timelines:
-    for (int k = 0; timelines != NULL && k < steps; k++) {
-        dpr_timeline_free(&timelines[k]);
+dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
+                               int slot, int steps, double offset_sec, dpr_cost_table_t *table,
+                               dpr_durations_t *out)
+{
+    dpr_durations_t durations = {.graph = dpr_pipeline_graph(pipeline), .steps = steps};
+    dpr_status_t status;
+    DPR_TRY(dpr_calloc((size_t)steps * (size_t)durations.graph->node_count, sizeof(double),
+                       &durations.sec));
+    DPR_TRY_GOTO(play_steps(pipeline, comm, device, slot, offset_sec, &durations), free_durations);
+    DPR_TRY_GOTO(fill_ops(&durations, table), free_durations);
+    if (dpr_device_clock(device) == DPR_CLOCK_WALL) {
+        DPR_TRY_GOTO(correct_links(&durations, dpr_pipeline_message_bytes(pipeline), table),
+                     free_durations);
     }
-    free(timelines);
-    free(durations);
+    *out = durations;
+    return DPR_OK;
+
+free_durations:
+    dpr_durations_free(&durations);
     return status;
 }

@@ -14,6 +14,7 @@
 
 #include "models/costs.h"
 #include "runtime/pipeline.h"
+#include "runtime/predict.h"
 
 /*
  * Fills the links of `table` (initialised for the pipeline's ranks and stages), the same on all
@@ -26,10 +27,12 @@ dpr_status_t dpr_calibrate_links(dpr_comm_t *comm, const dpr_graph_t *graph, siz
                                  double *offset_uncertainty_sec);
 
 /*
- * Plays `steps` steps (after one that is not counted) on batch buffer `slot`, which must be loaded,
- * and fills the table's op costs, the same on all ranks. Collective.
+ * Plays `steps` steps (after two that are not counted) on batch buffer `slot`, which must be
+ * loaded. Fills the table's op costs and `durations` (release with dpr_durations_free), the same on
+ * all ranks. Collective. Errors: those of the pipeline, DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, int steps, double offset_sec, dpr_cost_table_t *table);
+                               int slot, int steps, double offset_sec, dpr_cost_table_t *table,
+                               dpr_durations_t *durations);
 
 #endif

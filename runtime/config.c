@@ -21,7 +21,7 @@ void dpr_train_config_default(dpr_train_config_t *config)
         .seed = 1,
         .device = "auto",
         .clock = "auto",
-        .calibrate_steps = 5,
+        .calibrate_steps = 10,
         .recv_ahead = 2,
     };
     dpr_optimizer_config_default(&config->optimizer);

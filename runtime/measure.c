@@ -109,33 +109,43 @@ static dpr_status_t gather_samples(dpr_comm_t *comm, const dpr_step_sample_t *sa
     return status;
 }
 
-dpr_status_t dpr_measure_gather(dpr_comm_t *comm, const dpr_step_sample_t *samples, long steps,
-                                double offset_sec, dpr_measurement_t *measurement)
+dpr_status_t dpr_measure_summarize(const dpr_step_sample_t *samples, int ranks, long steps,
+                                   dpr_measurement_t *measurement)
 {
-    const size_t ranks = (size_t)dpr_comm_size(comm);
-    dpr_step_sample_t *all = NULL;
     double *spans = NULL;
     double *scratch = NULL;
     dpr_status_t status;
-    *measurement = (dpr_measurement_t){.ranks = (int)ranks, .steps = steps};
-    DPR_TRY_GOTO(dpr_calloc(ranks * (size_t)steps, sizeof *all, &all), free_scratch);
+    *measurement = (dpr_measurement_t){.ranks = ranks, .steps = steps};
     DPR_TRY_GOTO(dpr_calloc((size_t)steps, sizeof *spans, &spans), free_scratch);
     DPR_TRY_GOTO(dpr_calloc((size_t)steps, sizeof *scratch, &scratch), free_scratch);
-    DPR_TRY_GOTO(dpr_calloc(ranks, sizeof(double), &measurement->busy_sec), free_scratch);
-    DPR_TRY_GOTO(dpr_calloc(ranks, sizeof(double), &measurement->rank_bubble_ratio), free_scratch);
-    DPR_TRY_GOTO(gather_samples(comm, samples, steps, offset_sec, all), free_scratch);
+    DPR_TRY_GOTO(dpr_calloc((size_t)ranks, sizeof(double), &measurement->busy_sec), free_scratch);
+    DPR_TRY_GOTO(dpr_calloc((size_t)ranks, sizeof(double), &measurement->rank_bubble_ratio),
+                 free_scratch);
     if (steps > 0) {
-        find_spans(all, (int)ranks, steps, spans);
-        summarize(all, spans, scratch, measurement);
+        find_spans(samples, ranks, steps, spans);
+        summarize(samples, spans, scratch, measurement);
     }
 
 free_scratch:
-    free(all);
     free(spans);
     free(scratch);
     if (status != DPR_OK) {
         dpr_measurement_free(measurement);
     }
+    return status;
+}
+
+dpr_status_t dpr_measure_gather(dpr_comm_t *comm, const dpr_step_sample_t *samples, long steps,
+                                double offset_sec, dpr_measurement_t *measurement)
+{
+    const int ranks = dpr_comm_size(comm);
+    dpr_step_sample_t *all;
+    DPR_TRY(dpr_calloc((size_t)ranks * (size_t)steps, sizeof *all, &all));
+    dpr_status_t status = gather_samples(comm, samples, steps, offset_sec, all);
+    if (status == DPR_OK) {
+        status = dpr_measure_summarize(all, ranks, steps, measurement);
+    }
+    free(all);
     return status;
 }
 

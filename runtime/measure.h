@@ -40,6 +40,9 @@ typedef struct dpr_measurement {
  */
 dpr_status_t dpr_measure_gather(dpr_comm_t *comm, const dpr_step_sample_t *samples, long steps,
                                 double offset_sec, dpr_measurement_t *measurement);
+/* The same of samples that are all here, on one clock: samples[rank * steps + step]. */
+dpr_status_t dpr_measure_summarize(const dpr_step_sample_t *samples, int ranks, long steps,
+                                   dpr_measurement_t *measurement);
 void dpr_measurement_free(dpr_measurement_t *measurement);
 
 /*

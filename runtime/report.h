@@ -54,13 +54,15 @@ typedef struct dpr_train_report {
     dpr_uniform_costs_t costs; /* the predicted costs' means, seconds */
     dpr_bubble_t closed_form;
     bool has_closed_form;
-    double step_predicted_sec;
+    double step_predicted_sec; /* median of simulations with costs as spread as calibration saw */
+    double step_at_means_sec;  /* one simulation at mean costs */
     double step_measured_sec;
     double step_p10_sec;
     double step_p90_sec;
     double reduction_sec; /* replicas' gradients; beside the step */
     double update_sec;    /* norm, clipping and optimizer; beside the step */
     double bubble_simulated;
+    double bubble_at_means;
     double bubble_measured;
     double timeline_difference; /* of the last step from the simulation, over the span */
     double clock_uncertainty_sec;

@@ -13,6 +13,7 @@
 #include "runtime/loader.h"
 #include "runtime/measure.h"
 #include "runtime/pipeline.h"
+#include "runtime/predict.h"
 #include "runtime/reference.h"
 #include "runtime/trainer.h"
 
@@ -78,9 +79,11 @@ struct dpr_trainer {
     dpr_cost_model_t cost_model; /* model clock: from --cost-model */
     dpr_cost_table_t table;      /* other clocks: from calibration */
     double *predicted_cost;      /* [node_count] of the training graph */
+    dpr_durations_t durations;   /* likewise */
+    dpr_measurement_t prediction;
     double offset_sec;
     double offset_uncertainty_sec;
-    dpr_timeline_t predicted;
+    dpr_timeline_t predicted; /* at mean costs */
 
     dpr_record_t *records;      /* of one step */
     dpr_step_sample_t *samples; /* [total_steps] */

@@ -165,13 +165,15 @@ static void fill_scheduler(const dpr_trainer_t *trainer, dpr_train_report_t *rep
 /* ---- Prediction and measurement ---------------------------------------------------------------
  */
 
-static void fill_prediction(const dpr_trainer_t *trainer, const dpr_timeline_summary_t *predicted,
+static void fill_prediction(const dpr_trainer_t *trainer, const dpr_timeline_summary_t *at_means,
                             dpr_train_report_t *report)
 {
     const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
     dpr_uniform_costs_mean(graph, trainer->predicted_cost, &report->costs);
-    report->step_predicted_sec = predicted->span_sec;
-    report->bubble_simulated = predicted->bubble_ratio;
+    report->step_predicted_sec = trainer->prediction.span_sec;
+    report->step_at_means_sec = at_means->span_sec;
+    report->bubble_simulated = trainer->prediction.bubble_ratio;
+    report->bubble_at_means = at_means->bubble_ratio;
     char refused[512];
     dpr_log_capture_t capture; /* a program from a file has no closed form, which is no fault */
     dpr_log_capture_begin(&capture, refused, sizeof refused);
@@ -209,8 +211,8 @@ static dpr_status_t gather_memory(const dpr_trainer_t *trainer, rank_memory_t *a
     return dpr_comm_allgather(trainer->comm, &mine, sizeof mine, all);
 }
 
-static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_timeline_summary_t *predicted,
-                               const dpr_measurement_t *measured, dpr_train_report_t *report)
+static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_measurement_t *measured,
+                               dpr_train_report_t *report)
 {
     rank_memory_t *memory;
     DPR_TRY(dpr_calloc((size_t)trainer->ranks, sizeof *memory, &memory));
@@ -221,9 +223,9 @@ static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_timeline_summar
     for (int r = 0; r < trainer->ranks && status == DPR_OK; r++) {
         report->rank[r] = (dpr_rank_report_t){
             .bubble_closed_form = report->has_closed_form ? report->closed_form.bubble_ratio : NAN,
-            .bubble_simulated = predicted->rank_bubble_ratio[r],
+            .bubble_simulated = trainer->prediction.rank_bubble_ratio[r],
             .bubble_measured = measured->rank_bubble_ratio[r],
-            .busy_predicted_sec = predicted->busy_sec[r],
+            .busy_predicted_sec = trainer->prediction.busy_sec[r],
             .busy_measured_sec = measured->busy_sec[r],
             .peak_activations =
                 dpr_graph_peak_activations(dpr_pipeline_graph(trainer->pipeline), r),
@@ -238,11 +240,11 @@ static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_timeline_summar
 static dpr_status_t fill_bubbles(dpr_trainer_t *trainer, dpr_train_report_t *report)
 {
     const long first = first_measured_step(trainer);
-    dpr_timeline_summary_t predicted = {0};
+    dpr_timeline_summary_t at_means = {0};
     dpr_measurement_t measured = {0};
     dpr_timeline_t last_step = {0};
     dpr_status_t status;
-    DPR_TRY_GOTO(dpr_timeline_summarize(&trainer->predicted, &predicted), free_parts);
+    DPR_TRY_GOTO(dpr_timeline_summarize(&trainer->predicted, &at_means), free_parts);
     DPR_TRY_GOTO(dpr_measure_gather(trainer->comm, trainer->samples + first,
                                     trainer->total_steps - first, trainer->offset_sec, &measured),
                  free_parts);
@@ -250,14 +252,14 @@ static dpr_status_t fill_bubbles(dpr_trainer_t *trainer, dpr_train_report_t *rep
     DPR_TRY_GOTO(dpr_measure_timeline(trainer->comm, dpr_pipeline_executor(trainer->pipeline),
                                       trainer->offset_sec, &last_step),
                  free_parts);
-    fill_prediction(trainer, &predicted, report);
+    fill_prediction(trainer, &at_means, report);
     fill_measurement(trainer, &measured, &last_step, report);
-    status = fill_ranks(trainer, &predicted, &measured, report);
+    status = fill_ranks(trainer, &measured, report);
 
 free_parts:
     dpr_timeline_free(&last_step);
     dpr_measurement_free(&measured);
-    dpr_timeline_summary_free(&predicted);
+    dpr_timeline_summary_free(&at_means);
     return status;
 }
 

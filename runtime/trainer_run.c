@@ -15,6 +15,8 @@
 #include "runtime/calibrate.h"
 #include "runtime/trainer_impl.h"
 
+enum { PREDICTION_DRAWS = 400 };
+
 /* ---- Feeding ----------------------------------------------------------------------------------
  */
 
@@ -98,20 +100,28 @@ static dpr_status_t calibrate(dpr_trainer_t *trainer)
     set_reduction_cost(trainer);
     set_op_costs(&trainer->table, NAN);
     return dpr_calibrate_ops(trainer->pipeline, trainer->comm, trainer->device, 0,
-                             trainer->config->calibrate_steps, trainer->offset_sec,
-                             &trainer->table);
+                             trainer->config->calibrate_steps, trainer->offset_sec, &trainer->table,
+                             &trainer->durations);
+}
+
+/* Under the model clock there is nothing to draw: one calibration step, which is the cost model. */
+static dpr_status_t use_model_costs(dpr_trainer_t *trainer, const dpr_graph_t *graph)
+{
+    trainer->durations = (dpr_durations_t){.graph = graph, .steps = 1};
+    DPR_TRY(dpr_calloc((size_t)graph->node_count, sizeof(double), &trainer->durations.sec));
+    return fill_costs(trainer, graph, trainer->durations.sec);
 }
 
 static dpr_status_t predict(dpr_trainer_t *trainer)
 {
     const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
-    if (trainer->clock != DPR_CLOCK_MODEL) {
-        DPR_TRY(calibrate(trainer));
-    }
+    const bool is_model = trainer->clock == DPR_CLOCK_MODEL;
+    DPR_TRY(is_model ? use_model_costs(trainer, graph) : calibrate(trainer));
     DPR_TRY(set_costs(trainer));
     DPR_TRY(fill_costs(trainer, graph, trainer->predicted_cost));
     dpr_simulate(graph, trainer->predicted_cost, &trainer->predicted);
-    return DPR_OK;
+    return dpr_predict(&trainer->durations, is_model ? 1 : PREDICTION_DRAWS, trainer->config->seed,
+                       &trainer->prediction);
 }
 
 /* ---- Steps ------------------------------------------------------------------------------------

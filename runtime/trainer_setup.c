@@ -220,6 +220,8 @@ void dpr_trainer_destroy(dpr_trainer_t *trainer)
     dpr_dataset_free(&trainer->test);
     dpr_cost_model_free(&trainer->cost_model);
     dpr_cost_table_free(&trainer->table);
+    dpr_durations_free(&trainer->durations);
+    dpr_measurement_free(&trainer->prediction);
     free(trainer->predicted_cost);
     dpr_timeline_free(&trainer->predicted);
     dpr_program_free(&trainer->program);

@@ -69,14 +69,14 @@ static dpr_status_t gather(dpr_comm_t *comm, int root, const void *in, const siz
 }
 
 /*
- * Measuring a link: the turn of a pair goes
+ * Measuring a link: the turn of a pair goes to and fro, so that neither side can miss one:
  *
- *      IDLE -> follower is there -> (PONG -> PING -> PONG ...) -> RESULT -> IDLE
+ *      IDLE -> FOLLOWER_THERE -> VERDICT -> PONG -> PING -> PONG ... -> RESULT -> IDLE
+ *                                   \--------- if they were called differently ---^
  *
- * the leader sets PING and RESULT, the follower the rest but the first PONG, which is the leader's
- * verdict on whether both were called alike.
+ * The leader sets VERDICT, PING and RESULT, the follower the others.
  */
-enum { TURN_IDLE, TURN_FOLLOWER_THERE, TURN_PONG, TURN_PING, TURN_RESULT };
+enum { TURN_IDLE, TURN_FOLLOWER_THERE, TURN_VERDICT, TURN_PONG, TURN_PING, TURN_RESULT };
 enum { WARM_UP_ROUNDS = 5 };
 
 static double ping(dpr_device_t *device, dpr_local_pair_t *pair, size_t bytes, double *middle_sec)
@@ -131,8 +131,9 @@ static dpr_status_t lead_link(dpr_comm_t *comm, dpr_local_pair_t *pair, int peer
     }
     pair->verdict = verdict;
     pair->leader_buffer = buffer;
-    dpr_futex_set(&pair->turn, TURN_PONG);
+    dpr_futex_set(&pair->turn, TURN_VERDICT);
     if (verdict == DPR_OK) {
+        dpr_futex_await(&pair->turn, TURN_PONG);
         lead(comm->device, pair);
         *measure = pair->measure;
         dpr_futex_set(&pair->turn, TURN_RESULT);
@@ -148,9 +149,10 @@ static dpr_status_t follow_link(dpr_comm_t *comm, dpr_local_pair_t *pair, size_t
     pair->rounds = rounds;
     pair->follower_buffer = buffer;
     dpr_futex_set(&pair->turn, TURN_FOLLOWER_THERE);
-    dpr_futex_await(&pair->turn, TURN_PONG);
+    dpr_futex_await(&pair->turn, TURN_VERDICT);
     const dpr_status_t verdict = pair->verdict;
     if (verdict == DPR_OK) {
+        dpr_futex_set(&pair->turn, TURN_PONG);
         const int phase_rounds = rounds + WARM_UP_ROUNDS;
         for (int i = 0; i < 2 * phase_rounds; i++) {
             pong(comm->device, pair, i < phase_rounds ? 0 : bytes);

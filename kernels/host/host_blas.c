@@ -18,17 +18,19 @@ dpr_status_t dpr_host_blas_accept(int parallel, const char *build)
         return DPR_OK;
     }
     if (parallel == OPENBLAS_SEQUENTIAL) {
-        return dpr_fail(DPR_ERR_UNSUPPORTED,
-                        "OpenBLAS (%s) is the serial build, which gives wrong results when several "
-                        "streams call it; install libopenblas-pthread-dev and make it the one in "
-                        "use (update-alternatives --config libopenblas.so.0-<architecture>)",
-                        build);
+        return dpr_fail(
+            DPR_ERR_UNSUPPORTED,
+            "host kernels: %s is the serial build, which gives wrong results when several "
+            "streams call it; install libopenblas-pthread-dev and make it the one in "
+            "use (update-alternatives --config libopenblas.so.0-<architecture>)",
+            build);
     }
-    return dpr_fail(DPR_ERR_UNSUPPORTED,
-                    "OpenBLAS (%s) is the %s build, which cannot be held to one thread a call from "
-                    "several streams; install libopenblas-pthread-dev and make it the one in use "
-                    "(update-alternatives --config libopenblas.so.0-<architecture>)",
-                    build, parallel == OPENBLAS_OPENMP ? "OpenMP" : "unknown kind of parallel");
+    return dpr_fail(
+        DPR_ERR_UNSUPPORTED,
+        "host kernels: %s is the %s build, which cannot be held to one thread a call from "
+        "several streams; install libopenblas-pthread-dev and make it the one in use "
+        "(update-alternatives --config libopenblas.so.0-<architecture>)",
+        build, parallel == OPENBLAS_OPENMP ? "OpenMP" : "unknown kind of parallel");
 }
 
 dpr_status_t dpr_host_blas_setup(void)

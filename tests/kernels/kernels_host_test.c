@@ -109,6 +109,13 @@ static void nan_stays_nan(void **state)
     assert_true(isnan(dpr_gelu_slope(NAN)));
     assert_true(isnan(dpr_expf(-NAN)));
     assert_true(isnan(dpr_gelu(-NAN)));
+    /* One with low bits set, which the scaling by 2^k must not take for an exponent. */
+    const uint32_t bits = UINT32_C(0x7fc001ff);
+    float marked;
+    memcpy(&marked, &bits, sizeof marked);
+    assert_true(isnan(dpr_expf(marked)));
+    assert_true(isnan(dpr_gelu(marked)));
+    assert_true(isnan(dpr_gelu_slope(marked)));
 }
 
 int main(void)

@@ -114,7 +114,7 @@ static void of_equal_logits_the_first_counts(void **state)
     memset(b.logits->host, 0, b.logits->bytes);
     labels_of(&b)[0] = 0;
     labels_of(&b)[1] = 1;
-    labels_of(&b)[2] = 3;
+    labels_of(&b)[2] = 2;
     fixture_upload(f, b.logits);
     fixture_upload(f, b.labels);
     run(f, &b, b.dlogits);
