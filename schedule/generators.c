@@ -166,15 +166,14 @@ static dpr_status_t fail_not_allowed(const dpr_schedule_t *schedule, int ranks, 
     char text[64];
     if (!allows_ranks(schedule, ranks)) {
         nearest(schedule, ranks, true, ranks, DPR_MAX_RANKS, text, sizeof text);
-        return dpr_fail(DPR_ERR_INVALID, "schedule %s cannot run on %d rank%s: it needs %s%s%s",
-                        schedule->name, ranks, ranks == 1 ? "" : "s", schedule->needs, text,
-                        text[0] != '\0' ? " ranks" : "");
+        return dpr_fail(DPR_ERR_INVALID, "schedule %s cannot run on %d rank%s: it needs %s%s",
+                        schedule->name, ranks, ranks == 1 ? "" : "s", schedule->needs, text);
     }
     nearest(schedule, ranks, false, micro_batches, DPR_MAX_MICRO_BATCHES, text, sizeof text);
-    return dpr_fail(
-        DPR_ERR_INVALID, "schedule %s on %d rank%s cannot run %d micro-batch%s: it needs %s%s%s",
-        schedule->name, ranks, ranks == 1 ? "" : "s", micro_batches, micro_batches == 1 ? "" : "es",
-        schedule->needs, text, text[0] != '\0' ? " micro-batches" : "");
+    return dpr_fail(DPR_ERR_INVALID,
+                    "schedule %s on %d rank%s cannot run %d micro-batch%s: it needs %s%s",
+                    schedule->name, ranks, ranks == 1 ? "" : "s", micro_batches,
+                    micro_batches == 1 ? "" : "es", schedule->needs, text);
 }
 
 dpr_status_t dpr_schedule_check(const char *name, int ranks, int micro_batches)

@@ -297,15 +297,14 @@ static void format_order(const step_t *step, const char *what, char *text, size_
     }
 }
 
-/* "posted after it by the sender, rank 0": a run of messages of a channel. */
-static void format_posted(const step_t *step, const char *side, int32_t rank, char *text,
+/* "rank 0 sends it after that one": a run of messages of a channel. */
+static void format_posted(const step_t *step, int32_t rank, const char *posts, char *text,
                           size_t size)
 {
     if (step->length == 1) {
-        snprintf(text, size, "posted after it by the %s, rank %d", side, rank);
+        snprintf(text, size, "rank %d %s it after that one", rank, posts);
     } else {
-        snprintf(text, size, "posted %d messages after it by the %s, rank %d", step->length, side,
-                 rank);
+        snprintf(text, size, "rank %d %s it %d messages after that one", rank, posts, step->length);
     }
 }
 
@@ -348,10 +347,10 @@ static void format_reason(const dpr_graph_t *graph, const step_t *step, char *te
         format_send_buffer(graph, step, text, size);
         break;
     case DPR_EDGE_SEND_ORDER:
-        format_posted(step, "sender", node->rank, text, size);
+        format_posted(step, node->rank, "sends", text, size);
         break;
     case DPR_EDGE_RECV_ORDER:
-        format_posted(step, "receiver", node->peer, text, size);
+        format_posted(step, node->peer, "receives", text, size);
         break;
     case DPR_EDGE_RECV_BUFFER:
         format_recv_buffer(graph, step, text, size);
@@ -369,11 +368,10 @@ static const char *advice(const cycle_t *cycle)
     if (kinds[DPR_EDGE_SEND_ORDER] && kinds[DPR_EDGE_RECV_ORDER]) {
         return "post the messages of a channel in the same order at both ends";
     }
-    if (kinds[DPR_EDGE_RECV_BUFFER]) {
-        return "give the channel more receive slots, or let the schedule decide (recv_slots 0)";
-    }
-    if (kinds[DPR_EDGE_SEND_BUFFER]) {
-        return "give the channel more send slots, or let the schedule decide (send_slots 0)";
+    if (kinds[DPR_EDGE_RECV_BUFFER] || kinds[DPR_EDGE_SEND_BUFFER]) {
+        return "give the channels more slots, or let the schedule decide (recv_slots and "
+               "send_slots "
+               "0)";
     }
     return "change the order of the actions of one of these ranks";
 }

@@ -1,79 +1,10 @@
 /*
  * Nothing is allocated and no mutex is taken between set-up and the end: not by who enqueues, not
- * by the workers. The test puts its own malloc and pthread_mutex_lock in front of the C library's
- * and counts. Sanitizers bring their own, so under them there is nothing to test here: exit
- * code 77.
+ * by the workers. Under sanitizers, which bring their own malloc, there is nothing to test here.
  */
-#include "device_testing.h"
-
-#include <stdlib.h>
-
+#include "allocations.h"
 #include "device/host/host_stream.h"
-
-enum { EXIT_SKIPPED = 77 };
-
-#if defined(__has_feature)
-#define HAS_FEATURE(name) __has_feature(name)
-#else
-#define HAS_FEATURE(name) 0
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
-    HAS_FEATURE(address_sanitizer) || HAS_FEATURE(thread_sanitizer) || !defined(__GLIBC__)
-
-int main(void)
-{
-    return EXIT_SKIPPED;
-}
-
-#else
-
-static _Atomic size_t allocations;
-static _Atomic size_t mutex_locks;
-
-/* The C library's own, under the names that it keeps for this. */
-extern void *__libc_malloc(size_t bytes);
-extern void *__libc_calloc(size_t count, size_t bytes);
-extern void *__libc_realloc(void *memory, size_t bytes);
-extern void *__libc_memalign(size_t alignment, size_t bytes);
-
-void *malloc(size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_calloc(count, bytes);
-}
-
-void *realloc(void *memory, size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_realloc(memory, bytes);
-}
-
-void *aligned_alloc(size_t alignment, size_t bytes)
-{
-    atomic_fetch_add(&allocations, 1);
-    return __libc_memalign(alignment, bytes);
-}
-
-/* Counts, and locks nothing: no part of this test needs the lock. */
-int pthread_mutex_lock(pthread_mutex_t *mutex)
-{
-    (void)mutex;
-    atomic_fetch_add(&mutex_locks, 1);
-    return 0;
-}
-
-int pthread_mutex_unlock(pthread_mutex_t *mutex)
-{
-    (void)mutex;
-    return 0;
-}
+#include "device_testing.h"
 
 static void nothing_kernel(const void *arguments)
 {
@@ -112,11 +43,11 @@ static void check_clock(dpr_clock_t clock, bool spin)
     dpr_event_t *events[2] = {open_event(device), open_event(device)};
     assert_ok(dpr_stream_synchronize(streams[0])); /* the workers have started */
     assert_ok(dpr_stream_synchronize(streams[1]));
-    const size_t allocations_before = atomic_load(&allocations);
-    const size_t locks_before = atomic_load(&mutex_locks);
+    const size_t allocations_before = allocations_so_far();
+    const size_t locks_before = mutex_locks_so_far();
     enqueue_everything(streams, events);
-    const size_t allocations_after = atomic_load(&allocations);
-    const size_t locks_after = atomic_load(&mutex_locks);
+    const size_t allocations_after = allocations_so_far();
+    const size_t locks_after = mutex_locks_so_far();
     assert_true(allocations_before > 0); /* the counting works */
     assert_int_equal(allocations_after, allocations_before);
     assert_int_equal(locks_after, locks_before);
@@ -138,10 +69,11 @@ static void nothing_is_allocated_or_locked_between_set_up_and_the_end(void **sta
 
 int main(void)
 {
+    if (!allocations_are_counted()) {
+        return EXIT_SKIPPED;
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_allocated_or_locked_between_set_up_and_the_end),
     };
     return cmocka_run_group_tests_name("device_allocation", tests, NULL, NULL);
 }
-
-#endif

@@ -174,6 +174,38 @@ static void a_wrong_cost_shows_in_the_timeline(void **state)
     dpr_program_free(&program);
 }
 
+/* The pass has no backward, other buffers and another order, and still the same losses. */
+static void an_evaluation_is_the_same_on_any_number_of_ranks(void **state)
+{
+    (void)state;
+    dpr_program_t program;
+    rig_config_t config;
+    rig_result_t alone;
+    generate(&(test_case_t){"gpipe", 1, 16}, &program);
+    rig_config_default(&config, &program);
+    config.model.blocks = 16;
+    config.steps = 1;
+    run_checked(&config, &alone);
+    dpr_program_free(&program);
+    assert_true(alone.evaluated_loss > 0.0 && alone.evaluated_loss < alone.loss[0]);
+    assert_true(alone.evaluated_correct > 0.0);
+    static const test_case_t others[] = {
+        {"1f1b", 4, 16}, {"zb1p", 8, 16}, {"dualpipe", 4, 16}, {"dualpipev", 8, 16}};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        rig_result_t other;
+        generate(&others[i], &program);
+        config.program = &program;
+        config.poison = true;
+        run_checked(&config, &other);
+        assert_true(fabs(other.evaluated_loss - alone.evaluated_loss) <=
+                    1e-5 * alone.evaluated_loss);
+        assert_true(other.evaluated_correct == alone.evaluated_correct);
+        rig_result_free(&other);
+        dpr_program_free(&program);
+    }
+    rig_result_free(&alone);
+}
+
 static void slot_counts_do_not_change_results(void **state)
 {
     (void)state;
@@ -240,6 +272,7 @@ int main(void)
         cmocka_unit_test(chaos_does_not_change_a_bit),
         cmocka_unit_test(model_clock_equals_the_simulation),
         cmocka_unit_test(a_wrong_cost_shows_in_the_timeline),
+        cmocka_unit_test(an_evaluation_is_the_same_on_any_number_of_ranks),
         cmocka_unit_test(slot_counts_do_not_change_results),
         cmocka_unit_test(unequal_stages_work),
         cmocka_unit_test(too_few_blocks_are_refused_on_every_rank),

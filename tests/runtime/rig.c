@@ -141,25 +141,49 @@ static void keep_stages(rank_state_t *state, int step)
     }
 }
 
-static dpr_status_t rank_step(rank_state_t *state, int step)
+/* Loads a step's batch, with all ranks ready when it returns. */
+static dpr_status_t rank_load(rank_state_t *state, int step, int slot)
 {
-    const rig_config_t *config = state->config;
-    const float scale =
-        1.0f / ((float)config->program->micro_batches * (float)config->model.micro_batch_size);
-    dpr_pipeline_result_t result;
-    make_batch(config, step, state->inputs, state->labels);
-    DPR_TRY(dpr_pipeline_load(state->pipeline, step & 1, state->inputs, state->labels));
+    make_batch(state->config, step, state->inputs, state->labels);
+    DPR_TRY(dpr_pipeline_load(state->pipeline, slot, state->inputs, state->labels));
     DPR_TRY(dpr_pipeline_synchronize(state->pipeline));
-    if (config->clock != DPR_CLOCK_WALL) {
+    if (state->config->clock != DPR_CLOCK_WALL) {
         dpr_device_clock_rebase(state->device);
     }
-    DPR_TRY(dpr_pipeline_forward_backward(state->pipeline, step & 1, scale));
+    return dpr_comm_barrier(state->comm);
+}
+
+static size_t rank_count(const rank_state_t *state)
+{
+    return state->config->count != NULL && state->rank == 0 ? state->config->count() : 0;
+}
+
+static float loss_scale(const rig_config_t *config)
+{
+    return 1.0f / ((float)config->program->micro_batches * (float)config->model.micro_batch_size);
+}
+
+/* The step itself, with nothing else going on in the process. */
+static dpr_status_t rank_play(rank_state_t *state, int step)
+{
+    DPR_TRY(dpr_pipeline_forward_backward(state->pipeline, step & 1, loss_scale(state->config)));
     DPR_TRY(dpr_pipeline_update(state->pipeline, step));
-    DPR_TRY(dpr_pipeline_synchronize(state->pipeline));
-    dpr_pipeline_result(state->pipeline, &result);
-    keep_stages(state, step);
+    return dpr_pipeline_synchronize(state->pipeline);
+}
+
+static dpr_status_t rank_step(rank_state_t *state, int step)
+{
+    dpr_pipeline_result_t result;
     dpr_timeline_t scratch = {0};
     dpr_timeline_t *timeline = &state->result->timelines[step];
+    const size_t before = rank_count(state);
+    DPR_TRY(rank_load(state, step, step & 1));
+    DPR_TRY(rank_play(state, step));
+    DPR_TRY(dpr_comm_barrier(state->comm));
+    state->result->counted[step] += rank_count(state) - before;
+    DPR_TRY(dpr_comm_barrier(state->comm));
+    dpr_pipeline_result(state->pipeline, &result);
+    keep_stages(state, step);
     if (state->rank != 0) {
         DPR_TRY(dpr_timeline_init(&scratch, state->result->graph));
         timeline = &scratch;
@@ -169,7 +193,22 @@ static dpr_status_t rank_step(rank_state_t *state, int step)
     const dpr_status_t status =
         dpr_measure_timeline(state->comm, dpr_pipeline_executor(state->pipeline), 0.0, timeline);
     dpr_timeline_free(&scratch);
-    return status;
+    DPR_TRY(status);
+    return dpr_comm_barrier(state->comm);
+}
+
+static dpr_status_t rank_evaluate(rank_state_t *state)
+{
+    dpr_pipeline_result_t result;
+    DPR_TRY(rank_load(state, 0, 0));
+    DPR_TRY(dpr_pipeline_evaluate(state->pipeline, 0, loss_scale(state->config)));
+    DPR_TRY(dpr_pipeline_synchronize(state->pipeline));
+    dpr_pipeline_result(state->pipeline, &result);
+    if (state->rank == 0) {
+        state->result->evaluated_loss = result.loss;
+        state->result->evaluated_correct = result.correct;
+    }
+    return DPR_OK;
 }
 
 static void *rank_main(void *argument)
@@ -181,6 +220,9 @@ static void *rank_main(void *argument)
     state->status = rank_create(state);
     for (int k = 0; k < state->config->steps && state->status == DPR_OK; k++) {
         state->status = rank_step(state, k);
+    }
+    if (state->status == DPR_OK) {
+        state->status = rank_evaluate(state);
     }
     if (state->device != NULL) {
         dpr_device_memory_usage(state->device, &now, &state->result->held_bytes[state->rank]);

@@ -21,6 +21,7 @@ typedef struct rig_config {
     uint64_t chaos_seed;
     bool poison;
     dpr_uniform_costs_t costs; /* charged under the model clock */
+    size_t (*count)(void);     /* read before and after each step, on no rank within it; or NULL */
 } rig_config_t;
 
 /* A small model with one block a stage, 3 steps, model clock, updates. */
@@ -30,13 +31,16 @@ typedef struct rig_result {
     dpr_status_t status; /* the lowest rank's that failed */
     char messages[4096]; /* what the failing ranks logged */
     double loss[RIG_MAX_STEPS];
-    float **gradients;         /* [step * S + stage], of the stage's owner; owned */
-    bool replicas_equal;       /* gradients and parameters of both holders have the same bits */
-    uint64_t parameters_hash;  /* of all stages after the last step */
-    dpr_graph_t *graph;        /* owned */
-    double *cost;              /* [node_count], what the model clock charged; owned */
-    dpr_timeline_t *timelines; /* [steps], owned */
-    size_t *held_bytes;        /* [ranks]: device memory at its peak */
+    double evaluated_loss; /* of the first step's batch, forward only, after the last step */
+    double evaluated_correct;
+    size_t counted[RIG_MAX_STEPS]; /* what config.count grew by in each step */
+    float **gradients;             /* [step * S + stage], of the stage's owner; owned */
+    bool replicas_equal;           /* gradients and parameters of both holders have the same bits */
+    uint64_t parameters_hash;      /* of all stages after the last step */
+    dpr_graph_t *graph;            /* owned */
+    double *cost;                  /* [node_count], what the model clock charged; owned */
+    dpr_timeline_t *timelines;     /* [steps], owned */
+    size_t *held_bytes;            /* [ranks]: device memory at its peak */
     int stages;
     int steps;
     int ranks;

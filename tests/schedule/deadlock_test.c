@@ -22,31 +22,68 @@ static void expect_deadlock(const char *text, const dpr_graph_options_t *options
 static void a_circle_of_ranks_waiting_for_each_other(void **state)
 {
     (void)state;
-    expect_deadlock("0F0,0B0,0F1,0B1\n1F1,1B1,1F0,1B0\n", NULL, "");
+    expect_deadlock("0F0,0B0,0F1,0B1\n1F1,1B1,1F0,1B0\n", NULL,
+                    "the program would deadlock; these wait for each other:\n"
+                    "  rank 1: 1F1 waits for rank 0 -> 1: activation of 0F1 (its input)\n"
+                    "  rank 0 -> 1: activation of 0F1 waits for rank 0: 0F1 (which produces it)\n"
+                    "  rank 0: 0F1 waits for rank 0: 0B0 (the action before it)\n"
+                    "  rank 0: 0B0 waits for rank 1 -> 0: gradient of 1B0 (its input)\n"
+                    "  rank 1 -> 0: gradient of 1B0 waits for rank 1: 1B0 (which produces it)\n"
+                    "  rank 1: 1B0 waits for rank 1: 1F1 (3 actions before it)\n"
+                    "to break the circle, change the order of the actions of one of these ranks");
 }
 
 static void a_consumer_before_its_producer_on_one_rank(void **state)
 {
     (void)state;
-    expect_deadlock("1F0,0F0\n", NULL, "");
-    expect_deadlock("0F0,1F0,0B0,1B0\n", NULL, "");
+    expect_deadlock("1F0,0F0\n", NULL,
+                    "the program would deadlock; these wait for each other:\n"
+                    "  rank 0: 1F0 waits for rank 0: 0F0 (its input, which the rank's own list has "
+                    "only later)\n"
+                    "  rank 0: 0F0 waits for rank 0: 1F0 (the action before it)\n"
+                    "to break the circle, change the order of the actions of one of these ranks");
+    expect_deadlock("0F0,1F0,0B0,1B0\n", NULL,
+                    "the program would deadlock; these wait for each other:\n"
+                    "  rank 0: 0B0 waits for rank 0: 1B0 (its input, which the rank's own list has "
+                    "only later)\n"
+                    "  rank 0: 1B0 waits for rank 0: 0B0 (the action before it)\n"
+                    "to break the circle, change the order of the actions of one of these ranks");
 }
 
 static void too_few_receive_slots(void **state)
 {
     (void)state;
     const dpr_graph_options_t options = {.recv_slots = 1};
-    expect_deadlock("0F0,0F1,0F2,0B0,0B1,0B2\n1F0,1F1,1F2,1B0,1B1,1B2\n", &options, "");
+    expect_deadlock("0F0,0F1,0F2,0B0,0B1,0B2\n1F0,1F1,1F2,1B0,1B1,1B2\n", &options,
+                    "the program would deadlock; these wait for each other:\n"
+                    "  rank 1: 1F1 waits for rank 0 -> 1: activation of 0F1 (its input)\n"
+                    "  rank 0 -> 1: activation of 0F1 waits for rank 1: 1B0 (receive buffer: rank "
+                    "1 must first run 1B0, which frees slot 0 of 1)\n"
+                    "  rank 1: 1B0 waits for rank 1: 1F1 (2 actions before it)\n"
+                    "to break the circle, give the channels more slots, or let the schedule decide "
+                    "(recv_slots and send_slots 0)");
 }
 
 static void too_few_send_slots(void **state)
 {
     (void)state;
     const dpr_graph_options_t options = {.recv_slots = 0, .send_slots = 1};
-    expect_deadlock("0F0,0F1,0F2,2F2,0F3,2F0,2F1,2F3\n1F2,1F0,1F1,1F3\n", &options, "");
+    expect_deadlock("0F0,0F1,0F2,0F3,0F4\n1F0,2F4,1F1,1F2,1F3,2F0,2F1,2F2,2F3\n1F4\n", &options,
+                    "the program would deadlock; these wait for each other:\n"
+                    "  rank 2: 1F4 waits for rank 0 -> 2: activation of 0F4 (its input)\n"
+                    "  rank 0 -> 2: activation of 0F4 waits for rank 0: 0F4 (which produces it)\n"
+                    "  rank 0: 0F4 waits for rank 0: 0F3 (the action before it)\n"
+                    "  rank 0: 0F3 waits for rank 0 -> 1: activation of 0F2 (send buffer: its "
+                    "output needs slot 0 of 1, which that transfer frees)\n"
+                    "  rank 0 -> 1: activation of 0F2 waits for rank 1: 1F1 (receive buffer: rank "
+                    "1 must first run 1F1, which frees slot 0 of 1)\n"
+                    "  rank 1: 1F1 waits for rank 1: 2F4 (the action before it)\n"
+                    "  rank 1: 2F4 waits for rank 2 -> 1: activation of 1F4 (its input)\n"
+                    "  rank 2 -> 1: activation of 1F4 waits for rank 2: 1F4 (which produces it)\n"
+                    "to break the circle, give the channels more slots, or let the schedule decide "
+                    "(recv_slots and send_slots 0)");
 }
 
-/* Posts messages `a` and `b` of rank 1's receives from rank 0 in the other order. */
 static void a_swapped_pair_of_receives(void **state)
 {
     (void)state;
@@ -61,7 +98,14 @@ static void a_swapped_pair_of_receives(void **state)
     dpr_status_t status;
     CAPTURE(status, captured, dpr_graph_verify(graph));
     assert_int_equal(status, DPR_ERR_DEADLOCK);
-    assert_string_equal(captured, "");
+    assert_string_equal(
+        captured,
+        "the program would deadlock; these wait for each other:\n"
+        "  rank 0 -> 1: activation of 0F2 waits for rank 0 -> 1: activation of 0F1 (rank 0 sends "
+        "it after that one)\n"
+        "  rank 0 -> 1: activation of 0F1 waits for rank 0 -> 1: activation of 0F2 (rank 1 "
+        "receives it after that one)\n"
+        "to break the circle, post the messages of a channel in the same order at both ends");
     dpr_graph_destroy(graph);
     dpr_program_free(&program);
 }

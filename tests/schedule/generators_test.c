@@ -88,7 +88,7 @@ static void for_every_size(visit_fn_t visit)
                 }
             }
         }
-        assert_true(sizes > 100);
+        assert_true(sizes > 90);
     }
 }
 
@@ -133,8 +133,7 @@ static void expect_peak(const dpr_schedule_t *schedule, int ranks, int micro_bat
             assert_int_equal(peak, ranks);
         }
     }
-    /* two directions of DualPipe fill a rank with P + 1 sets, and V has the same of half as many
-     * ranks: 2P stages, P + 1 of the sets of half a stage each would be S/2 + 1 */
+    /* S + 1 sets, of which V has twice as many a rank, each half as large */
     if (strcmp(schedule->name, "dualpipe") == 0) {
         assert_int_equal(most, ranks + 1);
     } else if (strcmp(schedule->name, "dualpipev") == 0) {
@@ -168,21 +167,21 @@ static void what_is_not_allowed_is_refused_with_the_nearest_that_is(void **state
                    "dualpipev");
     expect_refused("dualpipe", 5, 20,
                    "schedule dualpipe cannot run on 5 ranks: it needs P even, M even, M >= 2P; "
-                   "nearest: 4 or 6 ranks");
+                   "nearest: 4 or 6");
     expect_refused("dualpipe", 1, 20,
                    "schedule dualpipe cannot run on 1 rank: it needs P even, M even, M >= 2P; "
-                   "nearest: 2 ranks");
+                   "nearest: 2");
     expect_refused("dualpipe", 4, 9,
                    "schedule dualpipe on 4 ranks cannot run 9 micro-batches: it needs P even, M "
-                   "even, M >= 2P; nearest: 8 or 10 micro-batches");
+                   "even, M >= 2P; nearest: 8 or 10");
     expect_refused("dualpipev", 4, 7,
                    "schedule dualpipev on 4 ranks cannot run 7 micro-batches: it needs M >= 2P; "
-                   "nearest: 8 micro-batches");
-    expect_refused("zb1p", 4, 1,
-                   "schedule zb1p on 4 ranks cannot run 1 micro-batch: it needs M >= P; nearest: 4 "
-                   "micro-batches");
+                   "nearest: 8");
+    expect_refused(
+        "zb1p", 4, 1,
+        "schedule zb1p on 4 ranks cannot run 1 micro-batch: it needs M >= P; nearest: 4");
     expect_refused("gpipe", 0, 1,
-                   "schedule gpipe cannot run on 0 ranks: it needs M >= 1; nearest: 1 rank");
+                   "schedule gpipe cannot run on 0 ranks: it needs M >= 1; nearest: 1");
 }
 
 static void sizes_that_overflow_are_refused(void **state)
