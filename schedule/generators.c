@@ -17,6 +17,11 @@ static int stages_two(int ranks)
     return 2 * ranks;
 }
 
+static int stages_interleaved(int ranks)
+{
+    return DPR_INTERLEAVED_STAGES_PER_RANK * ranks;
+}
+
 static int min_any(int ranks)
 {
     return ranks >= 1 && ranks <= DPR_MAX_RANKS ? 1 : 0;
@@ -30,6 +35,11 @@ static int min_one_a_rank(int ranks)
 static int min_two_a_rank(int ranks)
 {
     return ranks >= 1 && ranks <= DPR_MAX_RANKS ? 2 * ranks : 0;
+}
+
+static int min_chimera(int ranks)
+{
+    return ranks % 2 == 0 && min_any(ranks) > 0 ? 2 : 0;
 }
 
 static int min_dualpipe(int ranks)
@@ -49,9 +59,25 @@ static bool allows_any(int ranks, int micro_batches)
     return within(ranks, micro_batches, min_any(ranks), 1);
 }
 
+static bool allows_any_v(int ranks, int micro_batches)
+{
+    return within(ranks, micro_batches, min_any(ranks), 2);
+}
+
 static bool allows_one_a_rank(int ranks, int micro_batches)
 {
     return within(ranks, micro_batches, min_one_a_rank(ranks), 1);
+}
+
+static bool allows_interleaved(int ranks, int micro_batches)
+{
+    return within(ranks, micro_batches, min_one_a_rank(ranks), DPR_INTERLEAVED_STAGES_PER_RANK) &&
+           micro_batches % ranks == 0;
+}
+
+static bool allows_chimera(int ranks, int micro_batches)
+{
+    return within(ranks, micro_batches, min_chimera(ranks), 1) && micro_batches % 2 == 0;
 }
 
 static bool allows_dualpipe(int ranks, int micro_batches)
@@ -79,6 +105,14 @@ static const dpr_schedule_t schedules[] = {
      .min_micro_batches = min_any,
      .allows = allows_any,
      .generate = dpr_generate_1f1b},
+    {.name = "interleaved-1f1b",
+     .summary = "1f1b with v stages a rank (':v' behind the name, else 2): 1/v of its bubble",
+     .needs = "M a multiple of P",
+     .stages = stages_interleaved,
+     .min_micro_batches = min_one_a_rank,
+     .allows = allows_interleaved,
+     .generate = dpr_generate_interleaved_1f1b,
+     .generate_of = dpr_generate_interleaved_1f1b_of},
     {.name = "zb1p",
      .summary = "1f1b with the backward split, weight gradients fill the drain (ZB-H1)",
      .needs = "M >= P",
@@ -86,6 +120,41 @@ static const dpr_schedule_t schedules[] = {
      .min_micro_batches = min_one_a_rank,
      .allows = allows_one_a_rank,
      .generate = dpr_generate_zb1p},
+    {.name = "zb2p",
+     .summary = "zb1p with more forwards ahead: no rank waits, twice the memory (ZB-H2)",
+     .needs = "M >= 1",
+     .stages = stages_one,
+     .min_micro_batches = min_any,
+     .allows = allows_any,
+     .generate = dpr_generate_zb2p},
+    {.name = "zbv",
+     .summary = "stages r and 2P-1-r on rank r: no rank waits, the memory of 1f1b (ZB-V)",
+     .needs = "M >= 1",
+     .stages = stages_two,
+     .min_micro_batches = min_any,
+     .allows = allows_any_v,
+     .generate = dpr_generate_zbv},
+    {.name = "v-half",
+     .summary = "as zbv with half of 1f1b's activations, and about half of its bubble",
+     .needs = "M >= 1",
+     .stages = stages_two,
+     .min_micro_batches = min_any,
+     .allows = allows_any_v,
+     .generate = dpr_generate_v_half},
+    {.name = "v-min",
+     .summary = "as zbv with a third of 1f1b's activations, and two thirds of its bubble",
+     .needs = "M >= 1",
+     .stages = stages_two,
+     .min_micro_batches = min_any,
+     .allows = allows_any_v,
+     .generate = dpr_generate_v_min},
+    {.name = "chimera",
+     .summary = "two 1f1b pipelines in opposite directions, one in the other's holes",
+     .needs = "P even, M even",
+     .stages = stages_one,
+     .min_micro_batches = min_chimera,
+     .allows = allows_chimera,
+     .generate = dpr_generate_chimera},
     {.name = "dualpipe",
      .summary = "micro-batches enter at both ends, forwards overlap backwards",
      .needs = "P even, M even, M >= 2P",
@@ -108,14 +177,45 @@ const dpr_schedule_t *dpr_schedule_list(size_t *count)
     return schedules;
 }
 
-const dpr_schedule_t *dpr_schedule_find(const char *name)
+/* The number behind the ':' of a name, or 0 where it is none that a program can have. */
+static int parse_stages_per_rank(const char *text)
 {
+    int value = 0;
+    for (; *text >= '0' && *text <= '9' && value <= DPR_MAX_STAGES; text++) {
+        value = 10 * value + (*text - '0');
+    }
+    return *text == '\0' && value <= DPR_MAX_STAGES ? value : 0;
+}
+
+/* The schedule of "name" or "name:v"; v is 0 where it is not a number of stages. */
+static const dpr_schedule_t *find(const char *name, int *stages_per_rank)
+{
+    const char *colon = strchr(name, ':');
+    const size_t length = colon != NULL ? (size_t)(colon - name) : strlen(name);
     for (size_t i = 0; i < sizeof schedules / sizeof schedules[0]; i++) {
-        if (strcmp(schedules[i].name, name) == 0) {
-            return &schedules[i];
+        const dpr_schedule_t *schedule = &schedules[i];
+        if (strlen(schedule->name) == length && strncmp(schedule->name, name, length) == 0 &&
+            (colon == NULL || schedule->generate_of != NULL)) {
+            *stages_per_rank =
+                colon != NULL ? parse_stages_per_rank(colon + 1) : schedule->stages(1);
+            return schedule;
         }
     }
     return NULL;
+}
+
+const dpr_schedule_t *dpr_schedule_find(const char *name)
+{
+    int stages_per_rank = 0;
+    const dpr_schedule_t *schedule = find(name, &stages_per_rank);
+    return stages_per_rank > 0 ? schedule : NULL;
+}
+
+int dpr_schedule_stages_per_rank(const char *name)
+{
+    int stages_per_rank = 0;
+    find(name, &stages_per_rank);
+    return stages_per_rank;
 }
 
 static dpr_status_t fail_unknown(const char *name)
@@ -178,12 +278,26 @@ static dpr_status_t fail_not_allowed(const dpr_schedule_t *schedule, int ranks, 
 
 dpr_status_t dpr_schedule_check(const char *name, int ranks, int micro_batches)
 {
-    const dpr_schedule_t *schedule = dpr_schedule_find(name);
+    int v = 0;
+    const dpr_schedule_t *schedule = find(name, &v);
     if (schedule == NULL) {
         return fail_unknown(name);
     }
+    if (v == 0) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "schedule '%s': expected 1 to %d stages per rank behind the ':'", name,
+                        DPR_MAX_STAGES);
+    }
     if (!schedule->allows(ranks, micro_batches)) {
         return fail_not_allowed(schedule, ranks, micro_batches);
+    }
+    const int64_t stages = (int64_t)v * ranks;
+    if (schedule->generate_of != NULL &&
+        (stages > DPR_MAX_STAGES || stages * micro_batches > DPR_MAX_CELLS)) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "schedule %s on %d ranks with %d micro-batches: at most %d stages and %d "
+                        "stages x micro-batches fit",
+                        name, ranks, micro_batches, DPR_MAX_STAGES, DPR_MAX_CELLS);
     }
     return DPR_OK;
 }
@@ -192,5 +306,10 @@ dpr_status_t dpr_schedule_generate(const char *name, int ranks, int micro_batche
                                    dpr_program_t *program)
 {
     DPR_TRY(dpr_schedule_check(name, ranks, micro_batches));
-    return dpr_schedule_find(name)->generate(ranks, micro_batches, program);
+    int v = 0;
+    const dpr_schedule_t *schedule = find(name, &v);
+    if (schedule->generate_of != NULL) {
+        return schedule->generate_of(ranks, micro_batches, v, program);
+    }
+    return schedule->generate(ranks, micro_batches, program);
 }

@@ -5,6 +5,7 @@
 #ifndef DPR_TESTS_SCHEDULE_TESTING_H
 #define DPR_TESTS_SCHEDULE_TESTING_H
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,6 +50,9 @@ enum { CAPTURED_MAX = 8192 };
         (status) = (expr);                                                                         \
         dpr_log_capture_end(&capture_);                                                            \
     } while (0)
+
+/* cmocka's own compares as float. */
+#define assert_near(value, expected) assert_true(fabs((value) - (expected)) <= 1e-9)
 
 #define assert_contains(text, part) assert_contains_at(text, part, __FILE__, __LINE__)
 void assert_contains_at(const char *text, const char *part, const char *file, int line);
