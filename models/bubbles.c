@@ -30,25 +30,12 @@
  * nothing (F&B = F + B). F > I or F&B > F + B: the bubble is longer. F < I or F&B < F + B: it is
  * shorter, as long as W still fits. One of each: either.
  */
-#include "models/bubbles.h"
-
 #include <math.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "models/bubbles_impl.h"
 #include "schedule/generators.h"
-
-/* Costs with the defaults filled in. */
-typedef struct costs {
-    double f;
-    double i;
-    double w;
-    double b;
-    double fb;
-    double wire;
-} costs_t;
-
-typedef void (*form_fn_t)(int ranks, int micro_batches, const costs_t *costs, dpr_bubble_t *bubble);
 
 static const char any_costs[] = "no wire time";
 static const char dualpipe_costs[] = "no wire time, B = I + W, F&B = F + B, F = I >= W";
@@ -140,7 +127,7 @@ static form_fn_t find_form(const char *schedule)
             return forms[i].form;
         }
     }
-    return NULL;
+    return dpr_bubble_more_form(schedule);
 }
 
 static dpr_exactness_t with_wire(dpr_exactness_t exactness)
@@ -158,8 +145,13 @@ dpr_status_t dpr_bubble_closed_form(const char *schedule, int ranks, int micro_b
         return dpr_fail(DPR_ERR_UNSUPPORTED, "schedule %s: no closed form of its bubble is known",
                         schedule);
     }
-    const costs_t full = {
-        costs->f, costs->i, costs->w, dpr_uniform_b(costs), dpr_uniform_fb(costs), costs->wire};
+    const costs_t full = {.f = costs->f,
+                          .i = costs->i,
+                          .w = costs->w,
+                          .b = dpr_uniform_b(costs),
+                          .fb = dpr_uniform_fb(costs),
+                          .wire = costs->wire,
+                          .stages_per_rank = dpr_schedule_stages_per_rank(schedule)};
     dpr_bubble_t found = {0};
     form(ranks, micro_batches, &full, &found);
     if (ranks > 1 && costs->wire > 0.0) {

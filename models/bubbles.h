@@ -6,6 +6,9 @@
  *     dualpipe        (P/2-1)(F&B + B - 3W)   DeepSeek-V3 report, table 2
  *     dualpipev       (P-1)(F&B + B - 3W)     the same with S/2 = P
  *
+ * bubbles_more.c has interleaved-1f1b, zb2p, zbv, v-half, v-min and chimera. Costs are of one
+ * stage; where a rank holds v stages, it has v times the work a micro-batch.
+ *
  * None of them knows wire time. Each answer says whether it is exact for these costs, a bound of
  * the simulated mean bubble, or neither; bubbles.c says why.
  */

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "models/checked.h"
 
 static const char *const dtype_names[] = {[DPR_DTYPE_FP32] = "fp32", [DPR_DTYPE_BF16] = "bf16"};
 static const char *const state_names[] = {[DPR_STATE_ADAMW] = "adamw", [DPR_STATE_SGD] = "sgd"};
@@ -65,30 +66,6 @@ dpr_memory_format_t dpr_memory_format(dpr_dtype_t dtype, dpr_state_kind_t state)
                                  .slot_alignment = DPR_MEMORY_SLOT_ALIGNMENT};
 }
 
-/* A sum of products that remembers whether it left the range of int64_t. */
-typedef struct checked {
-    bool overflow;
-} checked_t;
-
-static uint64_t multiply(checked_t *checked, uint64_t a, uint64_t b)
-{
-    uint64_t product;
-    checked->overflow |= __builtin_mul_overflow(a, b, &product) || product > INT64_MAX;
-    return product;
-}
-
-static void add_to(checked_t *checked, uint64_t *sum, uint64_t value)
-{
-    checked->overflow |= __builtin_add_overflow(*sum, value, sum) || *sum > INT64_MAX;
-}
-
-static uint64_t align(checked_t *checked, uint64_t bytes, uint64_t alignment)
-{
-    uint64_t up = bytes;
-    add_to(checked, &up, alignment - 1);
-    return up / alignment * alignment;
-}
-
 static uint64_t larger(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -107,7 +84,7 @@ static void take_stage(checked_t *checked, const dpr_stage_memory_t *stage, hold
     holding->stages++;
     holding->saved_slot = larger(holding->saved_slot, stage->saved_bytes);
     holding->wstate_slot = larger(holding->wstate_slot, stage->wstate_bytes);
-    add_to(checked, &holding->parameters, stage->parameters);
+    holding->parameters = checked_add(checked, holding->parameters, stage->parameters);
 }
 
 /* `seen` [stages] holds, for each stage, the last rank that took it. */
@@ -131,7 +108,7 @@ static holding_t find_holding(checked_t *checked, const dpr_graph_t *graph, int3
 static void count_pool(checked_t *checked, const dpr_graph_t *graph, const dpr_pool_t *pool,
                        uint64_t slot, dpr_rank_memory_t *memory)
 {
-    const uint64_t bytes = multiply(checked, slot, (uint64_t)pool->slots);
+    const uint64_t bytes = checked_multiply(checked, slot, (uint64_t)pool->slots);
     uint64_t *sum = &memory->handover_bytes;
     if (pool->kind == DPR_POOL_SAVED) {
         sum = &memory->saved_bytes;
@@ -141,7 +118,7 @@ static void count_pool(checked_t *checked, const dpr_graph_t *graph, const dpr_p
         const bool sends = graph->channels[pool->channel].source == pool->rank;
         sum = sends ? &memory->send_bytes : &memory->receive_bytes;
     }
-    add_to(checked, sum, bytes);
+    *sum = checked_add(checked, *sum, bytes);
 }
 
 static void count_state(checked_t *checked, const holding_t *holding,
@@ -149,9 +126,11 @@ static void count_state(checked_t *checked, const holding_t *holding,
 {
     memory->stages = holding->stages;
     memory->parameters = holding->parameters;
-    memory->parameter_bytes = multiply(checked, holding->parameters, format->parameter_bytes);
-    memory->gradient_bytes = multiply(checked, holding->parameters, format->gradient_bytes);
-    memory->optimizer_bytes = multiply(checked, holding->parameters, format->optimizer_bytes);
+    memory->parameter_bytes =
+        checked_multiply(checked, holding->parameters, format->parameter_bytes);
+    memory->gradient_bytes = checked_multiply(checked, holding->parameters, format->gradient_bytes);
+    memory->optimizer_bytes =
+        checked_multiply(checked, holding->parameters, format->optimizer_bytes);
 }
 
 static void sum_up(checked_t *checked, dpr_rank_memory_t *memory)
@@ -162,7 +141,7 @@ static void sum_up(checked_t *checked, dpr_rank_memory_t *memory)
                               memory->receive_bytes,   memory->send_bytes};
     memory->total_bytes = 0;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        add_to(checked, &memory->total_bytes, parts[i]);
+        memory->total_bytes = checked_add(checked, memory->total_bytes, parts[i]);
     }
 }
 
@@ -180,10 +159,10 @@ static uint64_t message_slot(const dpr_graph_t *graph, const dpr_stage_memory_t 
 static void size_slots(checked_t *checked, const holding_t *holding, uint64_t message,
                        uint64_t alignment, uint64_t slot[DPR_POOL_KINDS])
 {
-    slot[DPR_POOL_ACT] = align(checked, message, alignment);
+    slot[DPR_POOL_ACT] = checked_align(checked, message, alignment);
     slot[DPR_POOL_GRAD] = slot[DPR_POOL_ACT];
-    slot[DPR_POOL_SAVED] = align(checked, holding->saved_slot, alignment);
-    slot[DPR_POOL_WSTATE] = align(checked, holding->wstate_slot, alignment);
+    slot[DPR_POOL_SAVED] = checked_align(checked, holding->saved_slot, alignment);
+    slot[DPR_POOL_WSTATE] = checked_align(checked, holding->wstate_slot, alignment);
 }
 
 dpr_status_t dpr_memory_count(const dpr_graph_t *graph, const dpr_stage_memory_t *stages,

@@ -2,34 +2,17 @@
 #include <math.h>
 
 #include "base/log.h"
+#include "models/checked.h"
 #include "models/memory.h"
 
 enum { MLP_ALIGN_BYTES = 64 };
 
-/* Sizes, in an arithmetic that remembers whether anything left the range of int64_t. */
-typedef struct checked {
-    bool overflow;
-} checked_t;
-
-static uint64_t add(checked_t *checked, uint64_t a, uint64_t b)
-{
-    uint64_t sum;
-    checked->overflow |= __builtin_add_overflow(a, b, &sum) || sum > INT64_MAX;
-    return sum;
-}
-
-static uint64_t multiply(checked_t *checked, uint64_t a, uint64_t b)
-{
-    uint64_t product;
-    checked->overflow |= __builtin_mul_overflow(a, b, &product) || product > INT64_MAX;
-    return product;
-}
-
 /* Bytes of rows x columns numbers, rounded up to the alignment of the stage's buffers. */
 static uint64_t buffer(checked_t *checked, uint64_t rows, uint64_t columns, uint64_t bytes)
 {
-    const uint64_t exact = multiply(checked, multiply(checked, rows, columns), bytes);
-    return add(checked, exact, MLP_ALIGN_BYTES - 1) / MLP_ALIGN_BYTES * MLP_ALIGN_BYTES;
+    const uint64_t exact =
+        checked_multiply(checked, checked_multiply(checked, rows, columns), bytes);
+    return checked_align(checked, exact, MLP_ALIGN_BYTES);
 }
 
 typedef struct size_check {
@@ -76,13 +59,15 @@ static uint64_t mlp_parameters(checked_t *checked, const dpr_mlp_model_t *model,
     const uint64_t n = (uint64_t)model->ffn;
     const uint64_t input = (uint64_t)model->input;
     const uint64_t classes = (uint64_t)model->classes;
-    const uint64_t block = add(checked, multiply(checked, 2 * h, n), 3 * h + n);
-    uint64_t sum = multiply(checked, blocks, block);
+    const uint64_t block = checked_add(checked, checked_multiply(checked, 2 * h, n), 3 * h + n);
+    uint64_t sum = checked_multiply(checked, blocks, block);
     if (is_first) {
-        sum = add(checked, sum, add(checked, multiply(checked, input, h), h));
+        sum =
+            checked_add(checked, sum, checked_add(checked, checked_multiply(checked, input, h), h));
     }
     if (is_last) {
-        sum = add(checked, sum, add(checked, multiply(checked, h, classes), classes));
+        sum = checked_add(checked, sum,
+                          checked_add(checked, checked_multiply(checked, h, classes), classes));
     }
     return sum;
 }
@@ -100,18 +85,20 @@ static dpr_stage_memory_t mlp_stage(checked_t *checked, const dpr_mlp_model_t *m
     const uint64_t narrow = buffer(checked, rows, (uint64_t)model->hidden, e);
     const uint64_t wide = buffer(checked, rows, (uint64_t)model->ffn, e);
     const uint64_t statistics = buffer(checked, rows, 1, 4);
-    const uint64_t ends = multiply(checked, inside, narrow);
-    const uint64_t saved_block =
-        add(checked, add(checked, narrow, add(checked, wide, wide)), 2 * statistics);
+    const uint64_t ends = checked_multiply(checked, inside, narrow);
+    const uint64_t saved_block = checked_add(
+        checked, checked_add(checked, narrow, checked_add(checked, wide, wide)), 2 * statistics);
     dpr_stage_memory_t stage = {
         .parameters = mlp_parameters(checked, model, blocks, is_first, is_last),
-        .activation_bytes = multiply(checked, multiply(checked, rows, (uint64_t)model->hidden), e),
-        .saved_bytes = add(checked, ends, multiply(checked, blocks, saved_block)),
-        .wstate_bytes = add(checked, ends, multiply(checked, blocks, add(checked, wide, narrow))),
+        .activation_bytes =
+            checked_multiply(checked, checked_multiply(checked, rows, (uint64_t)model->hidden), e),
+        .saved_bytes = checked_add(checked, ends, checked_multiply(checked, blocks, saved_block)),
+        .wstate_bytes = checked_add(
+            checked, ends, checked_multiply(checked, blocks, checked_add(checked, wide, narrow))),
     };
     if (is_last) {
-        stage.saved_bytes =
-            add(checked, stage.saved_bytes, buffer(checked, rows, (uint64_t)model->classes, e));
+        stage.saved_bytes = checked_add(checked, stage.saved_bytes,
+                                        buffer(checked, rows, (uint64_t)model->classes, e));
     }
     return stage;
 }

@@ -36,18 +36,20 @@ static double percentile(const double *sorted, int count, int percent)
 void dpr_distribution_of(double *values, int count, dpr_distribution_t *distribution)
 {
     qsort(values, (size_t)count, sizeof *values, compare_doubles);
+    /* over the largest, so that neither a sum nor a square overflows */
+    const double scale = fmax(fabs(values[0]), fabs(values[count - 1]));
     double sum = 0.0;
-    for (int i = 0; i < count; i++) {
-        sum += values[i];
+    for (int i = 0; i < count && scale > 0.0; i++) {
+        sum += values[i] / scale;
     }
     const double mean = sum / count;
     double squares = 0.0;
-    for (int i = 0; i < count; i++) {
-        squares += (values[i] - mean) * (values[i] - mean);
+    for (int i = 0; i < count && scale > 0.0; i++) {
+        squares += (values[i] / scale - mean) * (values[i] / scale - mean);
     }
     *distribution = (dpr_distribution_t){
-        .mean = mean,
-        .deviation = count > 1 ? sqrt(squares / (count - 1)) : 0.0,
+        .mean = mean * scale,
+        .deviation = count > 1 ? sqrt(squares / (count - 1)) * scale : 0.0,
         .min = values[0],
         .median = percentile(values, count, 50),
         .p95 = percentile(values, count, 95),
@@ -74,7 +76,7 @@ static dpr_status_t play_draw(void *context, int worker, int64_t draw)
                         (long long)draw);
     }
     run->span[draw] = span;
-    run->ratio[draw] = span > 0.0 ? 1.0 - busy / (span * graph->ranks) : 0.0;
+    run->ratio[draw] = span > 0.0 ? 1.0 - busy / graph->ranks / span : 0.0;
     return DPR_OK;
 }
 
@@ -110,9 +112,9 @@ dpr_status_t dpr_montecarlo_run(const dpr_graph_t *graph, const double *cost,
     const int threads = dpr_parallel_threads(options->threads, options->draws);
     run_t run = {.graph = graph, .cost = cost, .options = options};
     dpr_status_t status;
-    DPR_TRY_GOTO(dpr_calloc(2 * (size_t)threads * (size_t)graph->node_count, sizeof(double),
-                            &run.scratch),
-                 free_arrays);
+    DPR_TRY_GOTO(
+        dpr_calloc(2 * (size_t)threads * (size_t)graph->node_count, sizeof(double), &run.scratch),
+        free_arrays);
     DPR_TRY_GOTO(dpr_calloc(draws, sizeof(double), &run.span), free_arrays);
     DPR_TRY_GOTO(dpr_calloc(draws, sizeof(double), &run.ratio), free_arrays);
     DPR_TRY_GOTO(dpr_parallel_for(threads, options->draws, play_draw, &run), free_arrays);
