@@ -17,6 +17,10 @@ void dpr_futex_wait(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_n
 /* Wakes everyone who sleeps on the word. */
 void dpr_futex_wake(_Atomic uint32_t *word);
 
+/* The same for a word in memory that processes share. */
+void dpr_futex_wait_shared(_Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns);
+void dpr_futex_wake_shared(_Atomic uint32_t *word);
+
 /* Stores `value` and wakes; waits until the word is `value`. For flags that are set once. */
 void dpr_futex_set(_Atomic uint32_t *word, uint32_t value);
 void dpr_futex_await(_Atomic uint32_t *word, uint32_t value);

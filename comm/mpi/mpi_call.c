@@ -8,17 +8,17 @@
  *                        done: a request is complete; starts the next, or answers
  *      logs, returns <-- answered
  */
-#include <assert.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "comm/futex.h"
 #include "comm/mpi/mpi_impl.h"
 
-enum { TAG_GATHER = 1 };
+enum { TAG_ALLGATHER, TAG_GATHER };
 
 static void begin_call(dpr_comm_post_t *post)
 {
@@ -52,6 +52,7 @@ dpr_status_t dpr_mpi_call(dpr_comm_mpi_t *comm,
 void dpr_mpi_call_answer(dpr_comm_mpi_t *comm, dpr_status_t status)
 {
     comm->pending--;
+    dpr_mpi_count_moving(comm, &comm->call.counted, false);
     comm->call.arguments = NULL; /* the caller's, and gone from here on */
     comm->call.status = status;
     dpr_futex_set(&comm->call.answered, 1);
@@ -79,56 +80,113 @@ void dpr_mpi_call_slot_done(void *owner, int part, int error, const MPI_Status *
     }
 }
 
-static void answer_when_done(dpr_comm_mpi_t *comm, void *arguments, int part,
-                             const MPI_Status *status)
-{
-    (void)arguments;
-    (void)part;
-    (void)status;
-    dpr_mpi_call_answer(comm, DPR_OK);
-}
-
 static MPI_Request *call_request(dpr_comm_mpi_t *comm, int part)
 {
     return &comm->table.requests[comm->call_slots[part]];
 }
 
-static void begin_barrier(dpr_comm_mpi_t *comm, void *arguments)
+/*
+ * All-gather in ceil(log2(size)) steps (Bruck, Ho, Kipnis, Upfal and Weathersby, "Efficient
+ * algorithms for all-to-all communications", IEEE TPDS 8(11), 1997, section on concatenation).
+ * Every rank keeps the blocks of itself and of those after it, in that order:
+ *
+ *      distance 1   send block 0 to the rank before, receive block 1 from the rank after
+ *      distance 2   send blocks 0-1 to the rank 2 before, receive blocks 2-3 from the rank 2 after
+ *      distance 4   ...
+ *
+ * With blocks of no bytes this is a dissemination barrier. Point to point, and not MPI's
+ * nonblocking collectives, because the ranks of a node can then ring each other's bell at every
+ * step, and because Open MPI looks after those on every eighth poll only.
+ */
+typedef struct allgather_call {
+    unsigned char *blocks; /* size * bytes, own block first */
+    size_t bytes;
+    int distance;
+    size_t moved;  /* of the bytes of this step */
+    size_t asked;  /* in the messages under way */
+    int under_way; /* messages */
+} allgather_call_t;
+
+static size_t step_bytes(const dpr_comm_mpi_t *comm, const allgather_call_t *call)
 {
-    (void)arguments;
-    (void)dpr_mpi_call_failed(comm,
-                              MPI_Ibarrier(comm->calls, call_request(comm, DPR_MPI_CALL_RECV)));
+    const int missing = comm->base.size - call->distance;
+    return (size_t)(call->distance < missing ? call->distance : missing) * call->bytes;
+}
+
+static void allgather_exchange(dpr_comm_mpi_t *comm, allgather_call_t *call)
+{
+    const int size = comm->base.size;
+    const int before = (comm->base.rank - call->distance + size) % size;
+    const int after = (comm->base.rank + call->distance) % size;
+    const size_t left = step_bytes(comm, call) - call->moved;
+    unsigned char *out = call->blocks + call->moved;
+    unsigned char *in = out + (size_t)call->distance * call->bytes;
+    call->asked = left < comm->chunk_bytes ? left : comm->chunk_bytes;
+    call->under_way = 2;
+    const bool near = dpr_mpi_bell_reaches(comm, before) && dpr_mpi_bell_reaches(comm, after);
+    dpr_mpi_count_moving(comm, &comm->call.counted, !near || call->asked > DPR_MPI_SMALL_BYTES);
+    if (!dpr_mpi_call_failed(comm, MPI_Irecv(in, (int)call->asked, MPI_BYTE, after, TAG_ALLGATHER,
+                                             comm->calls, call_request(comm, DPR_MPI_CALL_RECV))) &&
+        !dpr_mpi_call_failed(comm, MPI_Isend(out, (int)call->asked, MPI_BYTE, before, TAG_ALLGATHER,
+                                             comm->calls, call_request(comm, DPR_MPI_CALL_SEND)))) {
+        dpr_mpi_bell_ring(comm, before);
+    }
+}
+
+static void begin_allgather(dpr_comm_mpi_t *comm, void *arguments)
+{
+    allgather_call_t *call = arguments;
+    if (call->distance < comm->base.size) {
+        allgather_exchange(comm, call);
+    } else {
+        dpr_mpi_call_answer(comm, DPR_OK);
+    }
+}
+
+static void allgather_done(dpr_comm_mpi_t *comm, void *arguments, int part,
+                           const MPI_Status *status)
+{
+    (void)status;
+    allgather_call_t *call = arguments;
+    if (part == DPR_MPI_CALL_RECV && call->asked > DPR_MPI_SMALL_BYTES) {
+        dpr_mpi_bell_ring(comm, (comm->base.rank + call->distance) % comm->base.size);
+    }
+    if (--call->under_way > 0) {
+        return;
+    }
+    call->moved += call->asked;
+    if (call->moved == step_bytes(comm, call)) {
+        call->moved = 0;
+        call->distance *= 2;
+    }
+    begin_allgather(comm, call);
 }
 
 dpr_status_t dpr_mpi_barrier(dpr_comm_t *comm)
 {
-    int nothing = 0;
-    return dpr_mpi_call(dpr_comm_mpi(comm), begin_barrier, answer_when_done, &nothing);
-}
-
-typedef struct allgather_call {
-    const void *in;
-    int bytes;
-    void *out;
-} allgather_call_t;
-
-static void begin_allgather(dpr_comm_mpi_t *comm, void *arguments)
-{
-    const allgather_call_t *call = arguments;
-    const int result = MPI_Iallgather(call->in, call->bytes, MPI_BYTE, call->out, call->bytes,
-                                      MPI_BYTE, comm->calls, call_request(comm, DPR_MPI_CALL_RECV));
-    (void)dpr_mpi_call_failed(comm, result);
+    unsigned char nothing;
+    allgather_call_t call = {.blocks = &nothing, .bytes = 0, .distance = 1};
+    return dpr_mpi_call(dpr_comm_mpi(comm), begin_allgather, allgather_done, &call);
 }
 
 dpr_status_t dpr_mpi_allgather(dpr_comm_t *comm, const void *in, size_t bytes, void *out)
 {
-    if (bytes > INT_MAX) {
-        return dpr_fail(DPR_ERR_INVALID,
-                        "cannot gather %zu bytes from every rank to all: at most %d; split it",
-                        bytes, INT_MAX);
+    const size_t size = (size_t)comm->size;
+    const size_t rank = (size_t)comm->rank;
+    allgather_call_t call = {.bytes = bytes, .distance = 1};
+    DPR_TRY(dpr_calloc(size, bytes, &call.blocks));
+    if (bytes > 0) {
+        memcpy(call.blocks, in, bytes);
     }
-    allgather_call_t call = {.in = in, .bytes = (int)bytes, .out = out};
-    return dpr_mpi_call(dpr_comm_mpi(comm), begin_allgather, answer_when_done, &call);
+    const dpr_status_t status =
+        dpr_mpi_call(dpr_comm_mpi(comm), begin_allgather, allgather_done, &call);
+    if (status == DPR_OK && bytes > 0) { /* block 0 is this rank's; turn them to rank order */
+        unsigned char *to = out;
+        memcpy(to + rank * bytes, call.blocks, (size - rank) * bytes);
+        memcpy(to, call.blocks + (size - rank) * bytes, rank * bytes);
+    }
+    free(call.blocks);
+    return status;
 }
 
 /*
@@ -157,6 +215,7 @@ static void gather_chunk(dpr_comm_mpi_t *comm, gather_call_t *call)
     } else {
         result = MPI_Isend(call->in, (int)call->asked, MPI_BYTE, call->root, TAG_GATHER,
                            comm->calls, call_request(comm, DPR_MPI_CALL_SEND));
+        dpr_mpi_bell_ring(comm, call->root);
     }
     (void)dpr_mpi_call_failed(comm, result);
 }
@@ -191,6 +250,7 @@ static void gather_next(dpr_comm_mpi_t *comm, gather_call_t *call)
 
 static void begin_gather(dpr_comm_mpi_t *comm, void *arguments)
 {
+    dpr_mpi_count_moving(comm, &comm->call.counted, true);
     gather_next(comm, arguments);
 }
 
@@ -202,6 +262,7 @@ static void gather_done(dpr_comm_mpi_t *comm, void *arguments, int part, const M
     call->moved += call->asked;
     if (comm->base.rank == call->root) {
         call->out += call->asked;
+        dpr_mpi_bell_ring(comm, call->rank);
     } else {
         call->in += call->asked;
     }

@@ -59,6 +59,7 @@ typedef struct mpi_channel {
     bool met;          /* the other side's control message is used */
     bool told;         /* ours is gone */
     bool moved;        /* nothing of the payload is left to move */
+    bool counted;      /* in comm->moving */
     size_t moved_bytes;
     size_t asked_bytes; /* in the message under way */
     dpr_status_t status;
@@ -95,6 +96,7 @@ static void complete_op(mpi_channel_t *channel, dpr_status_t status)
     dpr_host_op_t *operation = channel->op->operation;
     channel->op = NULL;
     channel_comm(channel)->pending--;
+    dpr_mpi_count_moving(channel_comm(channel), &channel->counted, false);
     dpr_host_op_complete(operation, status, channel->end_sec);
 }
 
@@ -128,18 +130,21 @@ static bool channel_failed(mpi_channel_t *channel, int error)
 static void move_chunk(mpi_channel_t *channel, size_t left)
 {
     const dpr_comm_mpi_t *comm = channel_comm(channel);
+    const int tag = payload_tag(channel);
+    MPI_Request *request = channel_request(channel, PAYLOAD);
     unsigned char *at = channel->op->buffer;
-    if (at != NULL) {
+    if (channel->moved_bytes > 0) { /* the buffer may be NULL where there are no bytes */
         at += channel->moved_bytes;
     }
     channel->asked_bytes = left < comm->chunk_bytes ? left : comm->chunk_bytes;
-    MPI_Request *request = channel_request(channel, PAYLOAD);
     const int count = (int)channel->asked_bytes;
-    (void)channel_failed(channel, channel->sends
-                                      ? MPI_Isend(at, count, MPI_BYTE, channel->peer,
-                                                  payload_tag(channel), comm->channels, request)
-                                      : MPI_Irecv(at, count, MPI_BYTE, channel->peer,
-                                                  payload_tag(channel), comm->channels, request));
+    if (!channel->sends) {
+        (void)channel_failed(
+            channel, MPI_Irecv(at, count, MPI_BYTE, channel->peer, tag, comm->channels, request));
+    } else if (!channel_failed(channel, MPI_Isend(at, count, MPI_BYTE, channel->peer, tag,
+                                                  comm->channels, request))) {
+        dpr_mpi_bell_ring(comm, channel->peer);
+    }
 }
 
 static dpr_status_t check_met(const mpi_channel_t *channel, const control_t *theirs)
@@ -193,6 +198,8 @@ static void meet(mpi_channel_t *channel)
             move_chunk(channel, channel->status == DPR_OK ? channel->op->count : 0);
         }
     }
+    dpr_mpi_count_moving(channel_comm(channel), &channel->counted,
+                         channel->op != NULL && !channel->moved);
 }
 
 static void end_when_done(mpi_channel_t *channel)
@@ -207,6 +214,9 @@ static void payload_done(mpi_channel_t *channel, const MPI_Status *status)
     int came = 0;
     if (!channel->sends) {
         (void)MPI_Get_count(status, MPI_BYTE, &came);
+        if (came > DPR_MPI_SMALL_BYTES) { /* the sender learns from inside MPI that it is done */
+            dpr_mpi_bell_ring(channel_comm(channel), channel->peer);
+        }
     }
     channel->moved_bytes += channel->asked_bytes;
     const bool cut_short = !channel->sends && (size_t)came < channel->asked_bytes;
@@ -240,7 +250,9 @@ static void begin_op(dpr_comm_post_t *post)
 {
     dpr_comm_op_t *op = (dpr_comm_op_t *)post;
     mpi_channel_t *channel = op->owner;
-    channel_comm(channel)->pending++;
+    dpr_comm_mpi_t *comm = channel_comm(channel);
+    comm->pending++;
+    dpr_mpi_count_moving(comm, &channel->counted, !dpr_mpi_bell_reaches(comm, channel->peer));
     channel->op = op;
     channel->met = false;
     channel->told = false;
@@ -266,6 +278,7 @@ static void begin_op(dpr_comm_post_t *post)
         channel_failed(channel, MPI_Start(channel_request(channel, CONTROL_OUT)))) {
         return;
     }
+    dpr_mpi_bell_ring(comm, channel->peer);
     if (channel->came) {
         meet(channel);
     }

@@ -46,16 +46,17 @@ static dpr_status_t duplicate_world(MPI_Comm *duplicate)
                      "MPI_Comm_set_errhandler");
 }
 
-static dpr_status_t find_node(dpr_comm_t *base)
+static dpr_status_t find_node(dpr_comm_mpi_t *comm)
 {
     MPI_Comm node;
-    DPR_TRY(mpi_check(
-        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, base->rank, MPI_INFO_NULL, &node),
-        "MPI_Comm_split_type"));
-    MPI_Comm_rank(node, &base->node_rank);
-    MPI_Comm_size(node, &base->node_size);
+    DPR_TRY(mpi_check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, comm->base.rank,
+                                          MPI_INFO_NULL, &node),
+                      "MPI_Comm_split_type"));
+    MPI_Comm_rank(node, &comm->base.node_rank);
+    MPI_Comm_size(node, &comm->base.node_size);
+    const dpr_status_t status = dpr_mpi_bells_open(comm, node);
     MPI_Comm_free(&node);
-    return DPR_OK;
+    return status;
 }
 
 static dpr_status_t set_up(dpr_comm_mpi_t *comm)
@@ -76,7 +77,7 @@ static dpr_status_t set_up(dpr_comm_mpi_t *comm)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &comm->base.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &comm->base.size);
-    DPR_TRY(find_node(&comm->base));
+    DPR_TRY(find_node(comm));
     DPR_TRY(duplicate_world(&comm->channels));
     DPR_TRY(duplicate_world(&comm->groups));
     DPR_TRY(duplicate_world(&comm->calls));
@@ -94,6 +95,7 @@ static void tear_down(dpr_comm_mpi_t *comm)
         object->shut(object);
     }
     dpr_mpi_slots_return(comm, DPR_MPI_CALL_PARTS, comm->call_slots);
+    dpr_mpi_bells_close(comm);
     MPI_Comm_free(&comm->calls);
     MPI_Comm_free(&comm->groups);
     MPI_Comm_free(&comm->channels);
@@ -110,6 +112,7 @@ static void *progress_main(void *argument)
     dpr_futex_set(&comm->started, 1);
     if (running) { /* else comm is gone */
         dpr_mpi_progress_run(comm);
+        dpr_futex_await(&comm->released, 1);
         tear_down(comm);
     }
     return NULL;
@@ -146,24 +149,13 @@ void dpr_mpi_object_close(dpr_comm_mpi_t *comm, dpr_mpi_object_t *object)
 static void begin_leave(dpr_comm_mpi_t *comm, void *arguments)
 {
     (void)arguments;
-    const int result =
-        MPI_Ibarrier(comm->calls, &comm->table.requests[comm->call_slots[DPR_MPI_CALL_RECV]]);
-    if (dpr_mpi_call_failed(comm, result)) {
-        comm->leaving = true;
-    }
-}
-
-static void leave_done(dpr_comm_mpi_t *comm, void *arguments, int part, const MPI_Status *status)
-{
-    (void)arguments;
-    (void)part;
-    (void)status;
     comm->leaving = true;
     dpr_mpi_call_answer(comm, DPR_OK);
 }
 
 static void free_comm(dpr_comm_mpi_t *comm)
 {
+    free(comm->bells);
     free(comm->table.requests);
     free(comm->table.owners);
     free(comm->table.completed);
@@ -179,7 +171,9 @@ static void free_comm(dpr_comm_mpi_t *comm)
 static void destroy(dpr_comm_t *base)
 {
     dpr_comm_mpi_t *comm = dpr_comm_mpi(base);
-    (void)dpr_mpi_call(comm, begin_leave, leave_done, comm);
+    (void)dpr_mpi_barrier(base);
+    (void)dpr_mpi_call(comm, begin_leave, NULL, comm);
+    dpr_futex_set(&comm->released, 1); /* the bell, which that call has rung, may go */
     pthread_join(comm->thread, NULL);
     while (comm->open.next != &comm->open) {
         dpr_mpi_object_t *object = comm->open.next;
@@ -240,6 +234,8 @@ dpr_status_t dpr_comm_mpi_create(dpr_comm_t **out)
     }
     DPR_TRY(dpr_calloc(1, sizeof *comm, &comm));
     comm->base.ops = &mpi_ops;
+    comm->bell = &comm->own_bell;
+    comm->bell_window = MPI_WIN_NULL;
     comm->chunk_bytes = CHUNK_BYTES;
     comm->open.next = &comm->open;
     comm->open.previous = &comm->open;

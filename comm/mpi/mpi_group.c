@@ -58,6 +58,7 @@ typedef struct mpi_group {
     int *ranks; /* by member */
     int me;
 
+    bool near;              /* every member's sends ring our bell */
     int *slots;             /* 2m: receive from member m, 2m + 1: send to it */
     bool open;              /* slots are taken and requests live */
     header_t *headers;      /* by member, own included */
@@ -70,7 +71,8 @@ typedef struct mpi_group {
     int under_way;     /* requests of this phase */
     size_t piece_from; /* elements */
     size_t piece_count;
-    bool whole; /* every member owns the whole piece */
+    bool whole;   /* every member owns the whole piece */
+    bool counted; /* in comm->moving */
     double end_sec;
 } mpi_group_t;
 
@@ -94,6 +96,7 @@ static void complete_op(mpi_group_t *group, dpr_status_t status)
     dpr_host_op_t *operation = group->op->operation;
     group->op = NULL;
     group_comm(group)->pending--;
+    dpr_mpi_count_moving(group_comm(group), &group->counted, false);
     dpr_host_op_complete(operation, status, group->end_sec);
 }
 
@@ -142,6 +145,7 @@ static bool exchange(mpi_group_t *group, int member, void *in, size_t in_bytes, 
                                    comm->groups, &requests[group->slots[2 * member + 1]]))) {
             return false;
         }
+        dpr_mpi_bell_ring(comm, group->ranks[member]);
     }
     return true;
 }
@@ -262,6 +266,7 @@ static void headers_done(mpi_group_t *group)
         complete_op(group, status);
         return;
     }
+    dpr_mpi_count_moving(group_comm(group), &group->counted, true);
     begin_piece(group, 0);
 }
 
@@ -297,11 +302,14 @@ static void go_on(mpi_group_t *group)
 
 static void request_done(void *owner, int part, int error, const MPI_Status *status)
 {
-    (void)part;
-    (void)status;
+    int bytes = 0;
     mpi_group_t *group = owner;
     if (!group_failed(group, error)) {
         group->under_way--;
+        if (part % 2 == 0 && MPI_Get_count(status, MPI_BYTE, &bytes) == MPI_SUCCESS &&
+            bytes > DPR_MPI_SMALL_BYTES) { /* the sender learns from inside MPI that it is done */
+            dpr_mpi_bell_ring(group_comm(group), group->ranks[part / 2]);
+        }
         go_on(group);
     }
 }
@@ -311,6 +319,7 @@ static void begin_op(dpr_comm_post_t *post)
     dpr_comm_op_t *op = (dpr_comm_op_t *)post;
     mpi_group_t *group = op->owner;
     group_comm(group)->pending++;
+    dpr_mpi_count_moving(group_comm(group), &group->counted, !group->near);
     group->op = op;
     group->phase = PHASE_HEADERS;
     group->under_way = 0;
@@ -388,7 +397,11 @@ static dpr_status_t fill_group(dpr_comm_mpi_t *comm, const int *ranks, mpi_group
 {
     const size_t members = (size_t)group->base.size;
     DPR_TRY(dpr_calloc(members, sizeof *group->ranks, &group->ranks));
-    memcpy(group->ranks, ranks, members * sizeof *ranks);
+    group->near = true;
+    for (size_t member = 0; member < members; member++) {
+        group->ranks[member] = ranks[member];
+        group->near = group->near && dpr_mpi_bell_reaches(comm, ranks[member]);
+    }
     DPR_TRY(dpr_calloc(2 * members, sizeof *group->slots, &group->slots));
     DPR_TRY(dpr_calloc(members, sizeof *group->headers, &group->headers));
     DPR_TRY(dpr_calloc(members, sizeof *group->rows, &group->rows));

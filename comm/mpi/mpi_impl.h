@@ -32,6 +32,13 @@
 
 typedef struct dpr_comm_mpi dpr_comm_mpi_t;
 
+/* 1 while the progress thread sleeps or is about to; who takes it back to 0 wakes it. One to a pair
+ * of cache lines, for ranks of the same node ring each other's. */
+typedef struct dpr_mpi_bell {
+    _Atomic uint32_t asleep;
+    char apart[124];
+} dpr_mpi_bell_t;
+
 /* Request `part` of `owner` is complete; `error` is MPI_SUCCESS or MPI's code. */
 typedef void (*dpr_mpi_done_fn_t)(void *owner, int part, int error, const MPI_Status *status);
 
@@ -73,6 +80,7 @@ typedef struct dpr_mpi_call {
     void (*begin)(dpr_comm_mpi_t *comm, void *arguments);
     void (*done)(dpr_comm_mpi_t *comm, void *arguments, int part, const MPI_Status *status);
     void *arguments;
+    bool counted; /* in comm->moving */
     dpr_status_t status;
     char error[512];
     _Atomic uint32_t answered;
@@ -84,13 +92,15 @@ struct dpr_comm_mpi {
 
     /* Shared. */
     _Atomic(dpr_comm_post_t *) inbox;
-    _Atomic uint32_t asleep; /* 1 while the progress thread sleeps or is about to */
+    dpr_mpi_bell_t *bell; /* this rank's: own_bell, or in the node's shared memory */
+    dpr_mpi_bell_t own_bell;
     atomic_bool spin;
     atomic_int abort_code;
     dpr_comm_post_t abort_post;
     atomic_bool aborting;
     _Atomic uint32_t started; /* initialisation is over, with start_status */
     dpr_status_t start_status;
+    _Atomic uint32_t released; /* nobody will post any more */
 
     /* The caller's: how many were opened gives each its number, the same on every rank. */
     int channels_opened;
@@ -102,12 +112,18 @@ struct dpr_comm_mpi {
     MPI_Comm groups;   /* all-reduces; one tag a group */
     MPI_Comm calls;    /* blocking calls */
     int largest_tag;
-    size_t chunk_bytes; /* the longest message; longer transfers take several */
+    size_t chunk_bytes;     /* the longest message; longer transfers take several */
+    dpr_mpi_bell_t **bells; /* by rank; NULL for ranks of other nodes */
+    MPI_Win bell_window;
     dpr_mpi_table_t table;
     dpr_mpi_object_t open; /* head of the list of open channels and groups */
     int pending;           /* operations and calls that have begun and are not over */
+    int moving;            /* of them, those whose next step no bell announces */
     bool leaving;
 };
+
+/* Above this size a message may need its receiver's answer inside MPI before its sender is done. */
+enum { DPR_MPI_SMALL_BYTES = 4096 };
 
 static inline dpr_comm_mpi_t *dpr_comm_mpi(const dpr_comm_t *comm)
 {
@@ -127,6 +143,27 @@ dpr_status_t dpr_mpi_slots_take(dpr_comm_mpi_t *comm, int count, dpr_mpi_done_fn
 void dpr_mpi_slots_return(dpr_comm_mpi_t *comm, int count, const int *slots);
 /* `text` (of MPI_MAX_ERROR_STRING) becomes what MPI says about `error`; returns text. */
 const char *dpr_mpi_error_text(int error, char *text);
+
+/* mpi_bell.c */
+
+/* Makes the bells of the ranks of `node` reach each other; without shared memory each has its own.
+ */
+dpr_status_t dpr_mpi_bells_open(dpr_comm_mpi_t *comm, MPI_Comm node);
+void dpr_mpi_bells_close(dpr_comm_mpi_t *comm); /* collective among the node's ranks */
+/* Arms this rank's bell: what rings it from now on ends the next wait. */
+void dpr_mpi_bell_arm(dpr_comm_mpi_t *comm);
+void dpr_mpi_bell_disarm(dpr_comm_mpi_t *comm);
+/* Sleeps until the bell rings, at most `timeout_ns`; true if it rang. Disarms. */
+bool dpr_mpi_bell_wait(dpr_comm_mpi_t *comm, int64_t timeout_ns);
+/* Any thread: wakes this rank's progress thread. */
+void dpr_mpi_bell_ring_own(dpr_comm_mpi_t *comm);
+/* Wakes the progress thread of `rank`, to find what was just sent; nothing for other nodes' ranks.
+ */
+void dpr_mpi_bell_ring(const dpr_comm_mpi_t *comm, int rank);
+/* True where that rank's sends ring our bell. */
+bool dpr_mpi_bell_reaches(const dpr_comm_mpi_t *comm, int rank);
+/* Keeps comm->moving: *counted says whether something under way is counted in it now. */
+void dpr_mpi_count_moving(dpr_comm_mpi_t *comm, bool *counted, bool moving);
 
 /* mpi_call.c: the blocking calls, caller's side and progress thread's side */
 

@@ -117,9 +117,11 @@ static void begin_link(dpr_comm_mpi_t *comm, void *arguments)
     MPI_Request *requests = comm->table.requests;
     int result = MPI_Irecv(&call->theirs, sizeof call->theirs, MPI_BYTE, call->peer, TAG_HELLO,
                            comm->calls, &requests[comm->call_slots[DPR_MPI_CALL_RECV]]);
+    dpr_mpi_count_moving(comm, &comm->call.counted, !dpr_mpi_bell_reaches(comm, call->peer));
     if (result == MPI_SUCCESS) {
         result = MPI_Isend(&call->mine, sizeof call->mine, MPI_BYTE, call->peer, TAG_HELLO,
                            comm->calls, &requests[comm->call_slots[DPR_MPI_CALL_SEND]]);
+        dpr_mpi_bell_ring(comm, call->peer);
     }
     (void)dpr_mpi_call_failed(comm, result);
 }

@@ -1,37 +1,36 @@
 /*
  * The progress thread's loop: posts in, requests polled, state machines stepped, and sleep between.
  *
- *             +--------------------------------------------------------------+
- *             v                                                              |
- *        take posts  -->  Testsome  -->  something moved? -- yes: pause = 10 us
- *                                              | no
- *                                              +-- pending and spin: at once
- *                                              +-- else sleep for `pause`, doubled each time:
- *                                                  up to 200 us while something is pending,
- *                                                  up to 100 ms while nothing is
+ *             +-----------------------------------------------------------------------+
+ *             v                                                                       |
+ *        arm the bell --> take posts --> Testsome --> something moved? - yes: pause = 10 us
+ *                                                           | no
+ *                                                           +-- pending and spin: at once
+ *                                                           +-- else wait for the bell, at most
+ *                                                               `pause`, doubled each time up to
+ *                                                                 200 us  while bytes are moving
+ *                                                                   5 ms  while waiting for others
+ *                                                                 100 ms  while nothing is pending
  *
- * The sleep is a futex wait on `asleep`, which a post ends at once. Why it does not sleep for ever
- * while nothing is pending: a send that MPI calls complete may only have been copied to a queue
- * inside MPI (a full socket, a full shared-memory queue), which moves on when its sender calls MPI
- * again. The beat of ten polls a second costs nothing that can be measured and keeps that promise
- * to the receiver. In most cases the first beats, microseconds after the completion, already have.
- *
- * The handshake over `asleep` (all sequentially consistent, so one of the two sees the other):
- *
- *      poster:   inbox = post;  if (exchange(asleep, 0) == 1) wake
- *      thread:   asleep = 1;    if (inbox is empty) sleep while asleep == 1
+ * The bell (mpi_bell.c) is rung by posts and, on one node, by ranks that have sent us something, so
+ * a rank that waits for another sleeps until there is a reason to look. The pauses are for what no
+ * bell announces: other nodes, and the steps inside MPI's own protocols. That is also why the
+ * thread does not sleep for ever while nothing is pending: a send that MPI calls complete may only
+ * have been copied to a queue inside MPI (a full socket, a full shared-memory queue), which moves
+ * on when its sender calls MPI again. The beat of ten polls a second costs nothing that can be
+ * measured and keeps that promise.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "comm/futex.h"
 #include "comm/mpi/mpi_impl.h"
 
 enum {
     FIRST_PAUSE_NS = 10 * 1000,
-    LONGEST_PENDING_PAUSE_NS = 200 * 1000,
+    LONGEST_MOVING_PAUSE_NS = 200 * 1000,
+    LONGEST_WAITING_PAUSE_NS = 5 * 1000 * 1000,
     LONGEST_IDLE_PAUSE_NS = 100 * 1000 * 1000,
 };
 
@@ -41,9 +40,7 @@ void dpr_mpi_post(dpr_comm_mpi_t *comm, dpr_comm_post_t *post)
     do {
         post->next = head;
     } while (!atomic_compare_exchange_weak(&comm->inbox, &head, post));
-    if (atomic_exchange(&comm->asleep, 0) == 1) {
-        dpr_futex_wake(&comm->asleep);
-    }
+    dpr_mpi_bell_ring_own(comm);
 }
 
 /* Takes the posts off, oldest first, and begins each; true if there was one. */
@@ -107,33 +104,32 @@ static bool poll_requests(dpr_comm_mpi_t *comm)
     return completed > 0;
 }
 
-static void pause_for(dpr_comm_mpi_t *comm, int64_t pause_ns)
+static int64_t longest_pause_ns(const dpr_comm_mpi_t *comm)
 {
-    atomic_store(&comm->asleep, 1);
-    if (atomic_load(&comm->inbox) == NULL) {
-        dpr_futex_wait(&comm->asleep, 1, pause_ns);
-    }
-    atomic_store(&comm->asleep, 0);
+    return comm->pending == 0  ? LONGEST_IDLE_PAUSE_NS
+           : comm->moving == 0 ? LONGEST_WAITING_PAUSE_NS
+                               : LONGEST_MOVING_PAUSE_NS;
 }
 
 void dpr_mpi_progress_run(dpr_comm_mpi_t *comm)
 {
     int64_t pause_ns = FIRST_PAUSE_NS;
     while (!comm->leaving) {
+        const bool spin =
+            comm->pending > 0 && atomic_load_explicit(&comm->spin, memory_order_relaxed);
+        if (!spin) {
+            dpr_mpi_bell_arm(comm); /* before looking, so that nothing slips in between */
+        }
         const bool began = take_posts(comm);
         if (poll_requests(comm) || began) {
             pause_ns = FIRST_PAUSE_NS;
-            continue;
+        } else if (!spin) {
+            const int64_t longest_ns = longest_pause_ns(comm);
+            pause_ns = pause_ns < longest_ns ? pause_ns : longest_ns;
+            pause_ns = dpr_mpi_bell_wait(comm, pause_ns) ? FIRST_PAUSE_NS : 2 * pause_ns;
         }
-        const bool pending = comm->pending > 0;
-        if (pending && atomic_load_explicit(&comm->spin, memory_order_relaxed)) {
-            continue;
-        }
-        const int64_t longest_ns = pending ? LONGEST_PENDING_PAUSE_NS : LONGEST_IDLE_PAUSE_NS;
-        pause_ns = pause_ns < longest_ns ? pause_ns : longest_ns;
-        pause_for(comm, pause_ns);
-        pause_ns *= 2;
     }
+    dpr_mpi_bell_disarm(comm);
 }
 
 static dpr_status_t table_grow(dpr_mpi_table_t *table, int needed)
