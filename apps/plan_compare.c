@@ -1,0 +1,321 @@
+/* dualpipe_plan compare: all schedules side by side, for one model. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/plan.h"
+#include "apps/plan_model.h"
+#include "apps/plan_options.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "models/compare.h"
+#include "schedule/csv.h"
+
+enum key { KEY_FILE = 0x2000, KEY_OWN_STAGES, KEY_SORT };
+
+typedef struct options {
+    plan_schedules_t schedules;
+    dpr_uniform_costs_t costs;
+    plan_model_t model;
+    plan_format_t format;
+    const char *file;
+    bool own_stages;
+    bool sort;
+} options_t;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    options_t *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->schedules;
+        state->child_inputs[1] = &options->costs;
+        state->child_inputs[2] = &options->model;
+        state->child_inputs[3] = &options->format;
+        return 0;
+    case KEY_FILE:
+        options->file = arg;
+        return 0;
+    case KEY_OWN_STAGES:
+        options->own_stages = true;
+        return 0;
+    case KEY_SORT:
+        options->sort = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option own_options[] = {
+    {.name = "schedule-file",
+     .key = KEY_FILE,
+     .arg = "CSV",
+     .doc = "A program to compare with them, of the same ranks and micro-batches"},
+    {.name = "own-stages",
+     .key = KEY_OWN_STAGES,
+     .doc = "Costs are of each schedule's own stages. Without it the model is the same for all: "
+            "costs are of one of P stages, and where a schedule cuts it into 2P they are halved"},
+    {.name = "sort", .key = KEY_SORT, .doc = "Shortest step first"},
+    {0},
+};
+
+static const char doc[] =
+    "Compares schedules for the same model on the same ranks: step time, bubble, activations, "
+    "parameters and communication, and memory where a model is described."
+    "\vExamples:\n"
+    "  dualpipe_plan compare --ranks 4 --micro-batches 8\n"
+    "  dualpipe_plan compare --ranks 8 --micro-batches 32 --sort --cost F=1,I=1,W=1,wire=0.1 "
+    "--parameters 250M --hidden 1024 --sequence 2048 --batch 64";
+
+static const plan_column_t columns[] = {
+    {"schedule", "schedule", PLAN_TEXT},
+    {"stages", "stages", PLAN_INT},
+    {"step", "step", PLAN_REAL},
+    {NULL, "", PLAN_BAR},
+    {"bubble", "bubble", PLAN_REAL},
+    {"bubble_ratio", "ratio", PLAN_PERCENT},
+    {"closed_form_bubble", NULL, PLAN_REAL},
+    {"exactness", NULL, PLAN_TEXT},
+    {"peak_activations", NULL, PLAN_INT},
+    {"activation_shares", "activations", PLAN_REAL},
+    {"parameter_copies", "parameters", PLAN_REAL},
+    {"messages", "messages", PLAN_INT},
+    {"message_bytes", NULL, PLAN_BYTES},
+    {"most_sent_bytes", NULL, PLAN_BYTES},
+    {"saved_bytes", NULL, PLAN_BYTES},
+    {"memory_bytes", NULL, PLAN_BYTES},
+};
+
+enum { COLUMNS = sizeof columns / sizeof columns[0] };
+
+/* With a model: bytes are shown, too. */
+static const plan_column_t *columns_for(bool has_model)
+{
+    static plan_column_t with_model[COLUMNS];
+    memcpy(with_model, columns, sizeof columns);
+    if (has_model) {
+        with_model[COLUMNS - 4].title = "sent";
+        with_model[COLUMNS - 1].title = "memory";
+    }
+    return with_model;
+}
+
+static const plan_column_t reason_columns[] = {
+    {"schedule", "not possible", PLAN_TEXT},
+    {"reason", "", PLAN_TEXT},
+};
+
+static const plan_column_t fact_columns[] = {
+    {"ranks", "ranks", PLAN_INT},
+    {"micro_batches", "micro-batches", PLAN_INT},
+    {"cost_f", "F", PLAN_REAL},
+    {"cost_i", "I", PLAN_REAL},
+    {"cost_w", "W", PLAN_REAL},
+    {"cost_b", "B", PLAN_REAL},
+    {"cost_fb", "F&B", PLAN_REAL},
+    {"cost_wire", "wire", PLAN_REAL},
+    {"costs_are_of", "costs are of", PLAN_TEXT},
+};
+
+enum { FACTS, ROWS, REASONS, TABLES };
+
+typedef struct compare {
+    options_t *options;
+    dpr_compare_config_t config;
+    dpr_comparison_t found[PLAN_MAX_SCHEDULES + 1];
+    int count;
+    plan_table_t *tables[TABLES];
+} compare_t;
+
+static dpr_status_t create_tables(compare_t *compare)
+{
+    const bool has_model = plan_model_is_given(&compare->options->model);
+    DPR_TRY(plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0],
+                              &compare->tables[FACTS]));
+    DPR_TRY(plan_table_create(columns_for(has_model), COLUMNS, &compare->tables[ROWS]));
+    return plan_table_create(reason_columns, 2, &compare->tables[REASONS]);
+}
+
+static dpr_status_t configure(compare_t *compare)
+{
+    options_t *options = compare->options;
+    DPR_TRY(plan_schedules_complete(&options->schedules, true));
+    compare->config = (dpr_compare_config_t){.ranks = options->schedules.ranks,
+                                             .micro_batches = options->schedules.micro_batches,
+                                             .costs = options->costs,
+                                             .costs_of_own_stages = options->own_stages};
+    if (plan_model_is_given(&options->model)) {
+        DPR_TRY(plan_model_complete(&options->model, options->schedules.ranks,
+                                    options->schedules.micro_batches));
+        DPR_TRY(plan_model_message_bytes(&options->model, &compare->config.message_bytes));
+        compare->config.stage_memory = plan_model_stages;
+        compare->config.stage_memory_user = &options->model;
+        compare->config.memory_format = plan_model_format(&options->model);
+    }
+    return DPR_OK;
+}
+
+static dpr_status_t compare_file(compare_t *compare)
+{
+    const plan_schedules_t *asked = &compare->options->schedules;
+    const char *file = compare->options->file;
+    dpr_program_t program;
+    DPR_TRY(dpr_csv_read(file, &program));
+    dpr_status_t status;
+    if (program.ranks != asked->ranks || program.micro_batches != asked->micro_batches) {
+        status = dpr_fail(DPR_ERR_INVALID,
+                          "--schedule-file %s: it has %d ranks and %d micro-batches, the others %d "
+                          "and %d",
+                          file, program.ranks, program.micro_batches, asked->ranks,
+                          asked->micro_batches);
+    } else {
+        snprintf(program.name, sizeof program.name, "%s", "file");
+        status = dpr_compare_program(&compare->config, &program, &compare->found[compare->count]);
+        compare->count++;
+    }
+    dpr_program_free(&program);
+    return status;
+}
+
+static dpr_status_t compare_all(compare_t *compare)
+{
+    const plan_schedules_t *asked = &compare->options->schedules;
+    for (int i = 0; i < asked->count; i++) {
+        DPR_TRY(dpr_compare_schedule(&compare->config, asked->names[i],
+                                     &compare->found[compare->count]));
+        compare->count++;
+    }
+    return compare->options->file != NULL ? compare_file(compare) : DPR_OK;
+}
+
+/* By step time; what does not run last; equal ones stay in order. */
+static void sort_rows(compare_t *compare)
+{
+    for (int i = 1; i < compare->count; i++) {
+        const dpr_comparison_t row = compare->found[i];
+        int at = i;
+        for (; at > 0 && row.runs &&
+               (!compare->found[at - 1].runs ||
+                compare->found[at - 1].step_sec > row.step_sec * (1.0 + 1e-12));
+             at--) {
+            compare->found[at] = compare->found[at - 1];
+        }
+        compare->found[at] = row;
+    }
+}
+
+static void fill_facts(const compare_t *compare)
+{
+    plan_table_t *facts = compare->tables[FACTS];
+    const dpr_uniform_costs_t *costs = &compare->options->costs;
+    plan_table_int(facts, compare->config.ranks);
+    plan_table_int(facts, compare->config.micro_batches);
+    plan_table_real(facts, costs->f);
+    plan_table_real(facts, costs->i);
+    plan_table_real(facts, costs->w);
+    plan_table_real(facts, dpr_uniform_b(costs));
+    plan_table_real(facts, dpr_uniform_fb(costs));
+    plan_table_real(facts, costs->wire);
+    plan_table_text(facts, compare->options->own_stages ? "one stage of each schedule"
+                                                        : "one of P stages");
+}
+
+static void fill_bytes(plan_table_t *table, bool has, int64_t bytes)
+{
+    if (has) {
+        plan_table_int(table, bytes);
+    } else {
+        plan_table_none(table);
+    }
+}
+
+static void fill_row(const compare_t *compare, const dpr_comparison_t *found, double longest)
+{
+    plan_table_t *table = compare->tables[ROWS];
+    const bool has_model = compare->config.stage_memory != NULL;
+    plan_table_text(table, found->schedule);
+    plan_table_int(table, found->stages);
+    plan_table_real(table, found->step_sec);
+    plan_table_real(table, longest > 0.0 ? found->step_sec / longest : 0.0);
+    plan_table_real(table, found->bubble_sec);
+    plan_table_real(table, found->bubble_ratio);
+    plan_table_real(table, found->has_closed_form ? found->closed_form.bubble_sec : NAN);
+    if (found->has_closed_form) {
+        plan_table_text(table, dpr_exactness_name(found->closed_form.exactness));
+    } else {
+        plan_table_none(table);
+    }
+    plan_table_int(table, found->peak_activations);
+    plan_table_real(table, found->activation_shares);
+    plan_table_real(table, found->parameter_copies);
+    plan_table_int(table, found->traffic.messages);
+    fill_bytes(table, has_model, found->traffic.bytes);
+    fill_bytes(table, has_model, found->most_sent_bytes);
+    fill_bytes(table, has_model, (int64_t)found->activation_bytes);
+    fill_bytes(table, has_model, (int64_t)found->memory_bytes);
+}
+
+static void fill_rows(const compare_t *compare)
+{
+    double longest = 0.0;
+    for (int i = 0; i < compare->count; i++) {
+        longest = fmax(longest, compare->found[i].step_sec);
+    }
+    for (int i = 0; i < compare->count; i++) {
+        const dpr_comparison_t *found = &compare->found[i];
+        if (found->runs) {
+            fill_row(compare, found, longest);
+        } else {
+            plan_table_text(compare->tables[REASONS], found->schedule);
+            plan_table_text(compare->tables[REASONS], found->reason);
+        }
+    }
+}
+
+static dpr_status_t play(compare_t *compare)
+{
+    DPR_TRY(configure(compare));
+    DPR_TRY(create_tables(compare));
+    DPR_TRY(compare_all(compare));
+    if (compare->options->sort) {
+        sort_rows(compare);
+    }
+    fill_facts(compare);
+    fill_rows(compare);
+    const plan_section_t sections[] = {
+        {"schedules", NULL, compare->tables[ROWS]},
+        {"not_possible", NULL, compare->tables[REASONS]},
+    };
+    return plan_report_write(compare->options->format, "dualpipe-plan-compare",
+                             compare->tables[FACTS], sections, 2, stdout);
+}
+
+static dpr_status_t run(options_t *options)
+{
+    compare_t *compare;
+    DPR_TRY(dpr_calloc(1, sizeof *compare, &compare));
+    compare->options = options;
+    const dpr_status_t status = play(compare);
+    for (int i = 0; i < TABLES; i++) {
+        plan_table_destroy(compare->tables[i]);
+    }
+    free(compare);
+    return status;
+}
+
+int plan_compare_run(int argc, char *argv[])
+{
+    static const struct argp_child children[] = {{.argp = &plan_schedules_argp},
+                                                 {.argp = &plan_cost_argp},
+                                                 {.argp = &plan_model_argp},
+                                                 {.argp = &plan_output_argp},
+                                                 {0}};
+    static const struct argp argp = {
+        .options = own_options, .parser = parse, .doc = doc, .children = children};
+    options_t options = {.costs = DPR_UNIFORM_COSTS_DEFAULT, .model = plan_model_default()};
+    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
+        return PLAN_BAD_INPUT;
+    }
+    return plan_exit_of(run(&options));
+}

@@ -1,0 +1,246 @@
+/* dualpipe_plan simulate: the predicted timeline of a program in numbers. */
+#include "apps/plan.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "models/bubbles.h"
+#include "models/simulate.h"
+
+enum key { KEY_COST = 0x2000, KEY_JSON, KEY_RECV_SLOTS, KEY_RECV_AHEAD, KEY_SEND_SLOTS };
+
+typedef struct options {
+    plan_source_t source;
+    dpr_uniform_costs_t costs;
+    dpr_graph_options_t graph;
+    bool json;
+} options_t;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    options_t *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->source;
+        state->child_inputs[1] = &options->source;
+        return 0;
+    case KEY_COST:
+        return plan_argp_error(dpr_uniform_costs_parse(arg, &options->costs));
+    case KEY_JSON:
+        options->json = true;
+        return 0;
+    case KEY_RECV_SLOTS:
+        return plan_argp_error(plan_parse_int("recv-slots", arg, 0, DPR_MAX_MICRO_BATCHES,
+                                              &options->graph.recv_slots));
+    case KEY_RECV_AHEAD:
+        return plan_argp_error(plan_parse_int("recv-ahead", arg, 0, DPR_MAX_MICRO_BATCHES,
+                                              &options->graph.recv_ahead));
+    case KEY_SEND_SLOTS:
+        return plan_argp_error(plan_parse_int("send-slots", arg, 0, DPR_MAX_MICRO_BATCHES,
+                                              &options->graph.send_slots));
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option own_options[] = {
+    {.name = "cost",
+     .key = KEY_COST,
+     .arg = "F=1,I=1,...",
+     .doc =
+         "Time of a forward F, of the halves I and W of a backward, of a whole one B (I + W), of "
+         "an overlapped pair FB (F + B) and of a transfer (wire); default F=1,I=1,W=1,wire=0"},
+    {.name = "json", .key = KEY_JSON, .doc = "Print JSON"},
+    {.name = "recv-slots",
+     .key = KEY_RECV_SLOTS,
+     .arg = "N",
+     .doc =
+         "Receive buffers a channel; 0 (default): what the schedule needs and --recv-ahead more"},
+    {.name = "recv-ahead",
+     .key = KEY_RECV_AHEAD,
+     .arg = "N",
+     .doc = "Receives posted ahead of need (default 2)"},
+    {.name = "send-slots",
+     .key = KEY_SEND_SLOTS,
+     .arg = "N",
+     .doc = "Send buffers a channel; 0 (default): 2, or more where the schedule needs it"},
+    {0},
+};
+
+static const char doc[] =
+    "Simulates a program with the given costs: makespan, bubbles and peak activations, beside the "
+    "closed form of its bubble and whether that is exact for these costs."
+    "\vExamples:\n"
+    "  dualpipe_plan simulate --schedule dualpipe --ranks 8 --micro-batches 20\n"
+    "  dualpipe_plan simulate --schedule-file plan.csv --cost F=1,B=2,wire=0.1";
+
+/* What is printed. */
+typedef struct result {
+    const options_t *options;
+    const dpr_program_t *program;
+    const dpr_graph_t *graph;
+    dpr_timeline_summary_t summary;
+    bool has_form;
+    dpr_bubble_t form;
+} result_t;
+
+static void print_form(const result_t *result)
+{
+    if (!result->has_form) {
+        printf("closed form    none known for this program\n");
+        return;
+    }
+    printf("closed form    bubble %g, ratio %.2f %% (%s", result->form.bubble_sec,
+           100.0 * result->form.bubble_ratio, dpr_exactness_name(result->form.exactness));
+    if (result->form.exactness == DPR_EXACT) {
+        printf(" for these costs)\n");
+    } else {
+        printf("; exact where: %s)\n", result->form.condition);
+    }
+}
+
+static void print_text(const result_t *result)
+{
+    const dpr_program_t *program = result->program;
+    const dpr_uniform_costs_t *costs = &result->options->costs;
+    const dpr_timeline_summary_t *summary = &result->summary;
+    printf("schedule       %s\n"
+           "ranks          %d\n"
+           "stages         %d\n"
+           "micro-batches  %d\n"
+           "cost           F %g, I %g, W %g, B %g, FB %g, wire %g\n"
+           "makespan       %g\n"
+           "bubble ratio   %.2f %%\n",
+           result->options->source.file != NULL ? result->options->source.file : program->name,
+           program->ranks, program->stages, program->micro_batches, costs->f, costs->i, costs->w,
+           dpr_uniform_b(costs), dpr_uniform_fb(costs), costs->wire, summary->span_sec,
+           100.0 * summary->bubble_ratio);
+    print_form(result);
+    printf("\n%5s  %12s  %12s  %12s  %16s\n", "rank", "busy", "bubble", "bubble ratio",
+           "peak activations");
+    for (int r = 0; r < program->ranks; r++) {
+        printf("%5d  %12g  %12g  %10.2f %%  %16d\n", r, summary->busy_sec[r],
+               summary->bubble_sec[r], 100.0 * summary->rank_bubble_ratio[r],
+               dpr_graph_peak_activations(result->graph, r));
+    }
+}
+
+static json_t *form_to_json(const result_t *result)
+{
+    if (!result->has_form) {
+        return json_null();
+    }
+    return json_pack("{s:f, s:f, s:s, s:s}", "bubble", result->form.bubble_sec, "bubble_ratio",
+                     result->form.bubble_ratio, "exactness",
+                     dpr_exactness_name(result->form.exactness), "condition",
+                     result->form.condition);
+}
+
+static json_t *ranks_to_json(const result_t *result)
+{
+    const dpr_timeline_summary_t *summary = &result->summary;
+    json_t *ranks = json_array();
+    for (int r = 0; r < result->program->ranks; r++) {
+        json_array_append_new(ranks, json_pack("{s:i, s:f, s:f, s:f, s:i}", "rank", r, "busy",
+                                               summary->busy_sec[r], "bubble",
+                                               summary->bubble_sec[r], "bubble_ratio",
+                                               summary->rank_bubble_ratio[r], "peak_activations",
+                                               dpr_graph_peak_activations(result->graph, r)));
+    }
+    return ranks;
+}
+
+static dpr_status_t print_json(const result_t *result)
+{
+    const dpr_program_t *program = result->program;
+    const dpr_uniform_costs_t *costs = &result->options->costs;
+    json_t *cost =
+        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "F", costs->f, "I", costs->i, "W", costs->w,
+                  "B", dpr_uniform_b(costs), "FB", dpr_uniform_fb(costs), "wire", costs->wire);
+    json_t *root = json_pack(
+        "{s:s, s:s?, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:o}", "schedule", program->name,
+        "schedule_file", result->options->source.file, "ranks", program->ranks, "stages",
+        program->stages, "micro_batches", program->micro_batches, "cost", cost, "makespan",
+        result->summary.span_sec, "bubble_ratio", result->summary.bubble_ratio, "closed_form",
+        form_to_json(result), "per_rank", ranks_to_json(result));
+    const bool printed = root != NULL && json_dumpf(root, stdout, JSON_INDENT(2)) == 0;
+    putchar('\n');
+    json_decref(root);
+    return printed ? DPR_OK : dpr_fail(DPR_ERR_SYSTEM, "cannot write the JSON to standard output");
+}
+
+static dpr_status_t simulate(const dpr_graph_t *graph, const dpr_uniform_costs_t *costs,
+                             dpr_timeline_summary_t *summary)
+{
+    double *cost = NULL;
+    dpr_timeline_t timeline = {0};
+    dpr_status_t status;
+    DPR_TRY_GOTO(dpr_calloc((size_t)graph->node_count, sizeof *cost, &cost), free_all);
+    DPR_TRY_GOTO(dpr_timeline_init(&timeline, graph), free_all);
+    dpr_uniform_costs_fill(costs, graph, cost);
+    dpr_simulate(graph, cost, &timeline);
+    status = dpr_timeline_summarize(&timeline, summary);
+free_all:
+    dpr_timeline_free(&timeline);
+    free(cost);
+    return status;
+}
+
+static dpr_status_t find_form(result_t *result)
+{
+    if (result->options->source.file != NULL) {
+        return DPR_OK;
+    }
+    char reason[512];
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, reason, sizeof reason);
+    const dpr_status_t status = dpr_bubble_closed_form(
+        result->program->name, result->program->ranks, result->program->micro_batches,
+        &result->options->costs, &result->form);
+    dpr_log_capture_end(&capture);
+    result->has_form = status == DPR_OK;
+    return status == DPR_ERR_UNSUPPORTED ? DPR_OK : status;
+}
+
+static dpr_status_t run(const options_t *options, const dpr_program_t *program)
+{
+    dpr_graph_t *graph;
+    DPR_TRY(dpr_graph_create(program, &options->graph, &graph));
+    result_t result = {.options = options, .program = program, .graph = graph};
+    dpr_status_t status;
+    DPR_TRY_GOTO(simulate(graph, &options->costs, &result.summary), destroy_graph);
+    DPR_TRY_GOTO(find_form(&result), free_summary);
+    if (options->json) {
+        status = print_json(&result);
+    } else {
+        print_text(&result);
+    }
+free_summary:
+    dpr_timeline_summary_free(&result.summary);
+destroy_graph:
+    dpr_graph_destroy(graph);
+    return status;
+}
+
+int plan_simulate_run(int argc, char *argv[])
+{
+    static const struct argp_child children[] = {
+        {.argp = &plan_generator_argp}, {.argp = &plan_file_argp}, {0}};
+    static const struct argp argp = {
+        .options = own_options, .parser = parse, .doc = doc, .children = children};
+    options_t options = {.costs = DPR_UNIFORM_COSTS_DEFAULT, .graph = DPR_GRAPH_OPTIONS_DEFAULT};
+    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
+        return PLAN_BAD_INPUT;
+    }
+    dpr_program_t program;
+    dpr_status_t status = plan_source_load(&options.source, &program);
+    if (status != DPR_OK) {
+        return plan_exit_of(status);
+    }
+    status = run(&options, &program);
+    dpr_program_free(&program);
+    return plan_exit_of(status);
+}
