@@ -16,16 +16,18 @@ names_data() { # names_data OPTION...: whether --data is among them
 }
 
 main() {
-    local data=()
+    local launch=(mpirun -np "${DPR_RANKS:-8}") data=()
     setup
     build release
     mpi_environment
+    if [[ $(mpirun --version) == *"Open MPI"* ]]; then
+        launch+=(--oversubscribe --bind-to none) # more ranks than cores are welcome
+    fi
     if [ ! -d "$data_folder" ] && ! names_data "$@"; then
         say "quickstart: Fashion-MNIST is not installed: training on synthetic data (--data synthetic)"
         data=(--data synthetic)
     fi
-    exec mpirun -np "${DPR_RANKS:-8}" --oversubscribe --bind-to none \
-        "$repository/build/release/apps/dualpipe_train" "${data[@]}" "$@"
+    exec "${launch[@]}" "$repository/build/release/apps/dualpipe_train" "${data[@]}" "$@"
 }
 
 main "$@"

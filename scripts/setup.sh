@@ -85,7 +85,7 @@ setup() {
     check_cmake
 }
 
-# What Open MPI needs to start more ranks than cores, as root (only where we are) and in a container.
+# What Open MPI needs to start as root (only where we are) and in a container.
 mpi_environment() {
     if [ "$(id -u)" = 0 ]; then
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -96,20 +96,23 @@ mpi_environment() {
     fi
 }
 
-# build PRESET: configures if need be, then builds what is out of date. Quiet unless it fails.
+# build PRESET: configures where that was not done, then builds what is out of date. Quiet unless it fails.
 build() {
-    local preset=$1 log
+    local preset=$1 folder=$repository/build/$1 log status=0
     log=$(mktemp)
     say "build: $preset"
-    if ! { { [ -f "$repository/build/$preset/CMakeCache.txt" ] ||
-        cmake -S "$repository" --preset "$preset"; } &&
-        cmake --build "$repository/build/$preset" --parallel "$(nproc)"; } >"$log" 2>&1; then
+    if [ ! -f "$folder/Makefile" ] && [ ! -f "$folder/build.ninja" ]; then
+        (cd "$repository" && cmake --preset "$preset") >"$log" 2>&1 || status=$?
+    fi
+    if [ "$status" = 0 ]; then
+        cmake --build "$folder" --parallel "$(nproc)" >>"$log" 2>&1 || status=$?
+    fi
+    if [ "$status" != 0 ]; then
         cat "$log" >&2
-        rm -f "$log"
         say "build: $preset failed"
-        return 1
     fi
     rm -f "$log"
+    return "$status"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
