@@ -20,6 +20,7 @@ void dpr_durations_free(dpr_durations_t *durations)
 typedef struct classes {
     size_t count;
     int32_t *class_of; /* [node_count] */
+    int32_t *position; /* [node_count]: within its class, in program order */
     int32_t *begin;    /* [count + 1] */
     int32_t *members;  /* [node_count] */
 } classes_t;
@@ -40,6 +41,7 @@ static size_t class_key(const dpr_graph_t *graph, const dpr_node_t *node)
 static void classes_free(classes_t *classes)
 {
     free(classes->class_of);
+    free(classes->position);
     free(classes->begin);
     free(classes->members);
 }
@@ -52,12 +54,13 @@ static dpr_status_t classes_init(const dpr_graph_t *graph, classes_t *classes)
     *classes = (classes_t){.count = (size_t)graph->ranks * stages * (DPR_ACTION_FB + stages) +
                                     (size_t)graph->channel_count};
     DPR_TRY(dpr_calloc(nodes, sizeof(int32_t), &classes->class_of));
+    DPR_TRY(dpr_calloc(nodes, sizeof(int32_t), &classes->position));
     DPR_TRY(dpr_calloc(classes->count + 2, sizeof(int32_t), &classes->begin));
     DPR_TRY(dpr_calloc(nodes, sizeof(int32_t), &classes->members));
     for (size_t n = 0; n < nodes; n++) {
         const size_t key = class_key(graph, &graph->nodes[n]);
         classes->class_of[n] = (int32_t)key;
-        classes->begin[key + 2]++;
+        classes->position[n] = classes->begin[key + 2]++;
     }
     for (size_t c = 2; c < classes->count + 2; c++) {
         classes->begin[c] += classes->begin[c - 1];
@@ -68,18 +71,26 @@ static dpr_status_t classes_init(const dpr_graph_t *graph, classes_t *classes)
     return DPR_OK;
 }
 
-/* One draw: a calibration step, and within it for every node a random member of its class. */
+/*
+ * One draw. What disturbs an op (another process, a cold cache) disturbs its neighbours too, so
+ * costs are not drawn one by one, which would average the disturbances away: each rank takes the
+ * sequence of one calibration step, every class of ops rotated by the same random fraction of its
+ * length.
+ */
 static void draw_costs(const dpr_durations_t *durations, const classes_t *classes, uint64_t seed,
                        uint64_t draw, double *cost)
 {
-    const size_t nodes = (size_t)durations->graph->node_count;
-    const size_t step = (size_t)draw % (size_t)durations->steps;
-    const double *seen = durations->sec + step * nodes;
+    const dpr_graph_t *graph = durations->graph;
+    const size_t nodes = (size_t)graph->node_count;
     for (size_t n = 0; n < nodes; n++) {
+        const uint64_t rank = (uint64_t)graph->nodes[n].rank;
+        const double which = dpr_random_uniform(seed, draw, 2 * rank);
+        const double turn = dpr_random_uniform(seed, draw, 2 * rank + 1);
+        const size_t step = (size_t)(which * durations->steps);
         const int32_t begin = classes->begin[classes->class_of[n]];
         const int32_t count = classes->begin[classes->class_of[n] + 1] - begin;
-        const double u = dpr_random_uniform(seed, draw, n);
-        cost[n] = seen[classes->members[begin + (int32_t)(u * count)]];
+        const int32_t at = (classes->position[n] + (int32_t)(turn * count)) % count;
+        cost[n] = durations->sec[step * nodes + (size_t)classes->members[begin + at]];
     }
 }
 

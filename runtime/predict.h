@@ -1,7 +1,6 @@
 /*
- * Prediction with the spread that calibration saw: the op graph simulated many times, each op's
- * cost drawn from what ops of its class (its kind, stages and rank; its channel) took in one
- * calibration step.
+ * Prediction with the spread that calibration saw: the op graph simulated many times, with costs
+ * drawn from what ops of the same class (kind, stages and rank; channel) took in its steps.
  *
  * Costs that vary make bubbles: every op waits for the latest of its inputs, and the latest of
  * several is later than their mean. A simulation at mean costs cannot see that, so it promises too
