@@ -24,6 +24,11 @@ typedef struct plan_command {
 
 int plan_schedule_run(int argc, char *argv[]);
 int plan_simulate_run(int argc, char *argv[]);
+int plan_bubbles_run(int argc, char *argv[]);
+int plan_compare_run(int argc, char *argv[]);
+int plan_comm_run(int argc, char *argv[]);
+int plan_memory_run(int argc, char *argv[]);
+int plan_verify_run(int argc, char *argv[]);
 
 /* ---- plan_common.c: what commands share --------------------------------------------------------
  */

@@ -14,6 +14,11 @@
 static const plan_command_t commands[] = {
     {"schedule", "print a schedule as CSV", plan_schedule_run},
     {"simulate", "predict makespan, bubbles and peak activations", plan_simulate_run},
+    {"bubbles", "closed forms beside the simulation, and the published table", plan_bubbles_run},
+    {"compare", "all schedules side by side, for one model", plan_compare_run},
+    {"comm", "messages, bytes, bandwidth needed, reductions", plan_comm_run},
+    {"memory", "what every rank holds", plan_memory_run},
+    {"verify", "check a program: data flow, deadlock, placement", plan_verify_run},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

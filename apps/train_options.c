@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "schedule/generators.h"
 
 #define DPR_VERSION_TEXT "dualpipe_train " DPR_VERSION
 
@@ -51,7 +52,7 @@ enum key {
 /* clang-format off */
 static const struct argp_option argp_options[] = {
     {.doc = "Schedule:", .group = 1},
-    {"schedule", KEY_SCHEDULE, "NAME", 0, "gpipe, 1f1b, zb1p, dualpipe or dualpipev (default: dualpipe on an even number of ranks, dualpipev on an odd one, 1f1b on one)", 1},
+    {"schedule", KEY_SCHEDULE, "NAME", 0, "(default: dualpipe on an even number of ranks, dualpipev on an odd one, 1f1b on one)", 1},
     {"schedule-file", KEY_SCHEDULE_FILE, "CSV", 0, "a program to play instead: one line per rank, as dualpipe_plan schedule prints", 1},
     {"micro-batches", KEY_MICRO_BATCHES, "M", 0, "micro-batches a step (default: the least allowed from 5/2 of the ranks up)", 1},
     {"recv-slots", KEY_RECV_SLOTS, "N", 0, "receive buffers a channel; 0 (default): what the schedule needs and --recv-ahead more", 1},
@@ -69,13 +70,13 @@ static const struct argp_option argp_options[] = {
     {"optimizer", KEY_OPTIMIZER, "NAME", 0, "adamw (default) or sgd (with momentum)", 3},
     {"lr", KEY_LR, "X", 0, "peak learning rate (default 1e-3)", 3},
     {"lr-schedule", KEY_LR_SCHEDULE, "NAME", 0, "cosine (default) or constant, after the warm-up", 3},
-    {"min-lr", KEY_MIN_LR, "X", 0, "where the cosine ends, as a fraction of --lr", 3},
-    {"warmup", KEY_WARMUP, "N", 0, "steps of linear warm-up", 3},
-    {"beta1", KEY_BETA1, "X", 0, "AdamW's first moment decay", 3},
-    {"beta2", KEY_BETA2, "X", 0, "AdamW's second moment decay", 3},
-    {"momentum", KEY_MOMENTUM, "X", 0, "SGD's momentum", 3},
-    {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "of the weight matrices", 3},
-    {"clip", KEY_CLIP, "X", 0, "largest global gradient norm; 0: no clipping", 3},
+    {"min-lr", KEY_MIN_LR, "X", 0, "where the cosine ends, as a fraction of --lr (default 0.1)", 3},
+    {"warmup", KEY_WARMUP, "N", 0, "steps of linear warm-up (default 20)", 3},
+    {"beta1", KEY_BETA1, "X", 0, "AdamW's first moment decay (default 0.9)", 3},
+    {"beta2", KEY_BETA2, "X", 0, "AdamW's second moment decay (default 0.999)", 3},
+    {"momentum", KEY_MOMENTUM, "X", 0, "SGD's momentum (default 0.9)", 3},
+    {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "of the weight matrices (default 0.01)", 3},
+    {"clip", KEY_CLIP, "X", 0, "largest global gradient norm; 0: no clipping (default 1)", 3},
     {"seed", KEY_SEED, "N", 0, "of the weights and the order of the samples (default 1)", 3},
     {.doc = "Device and clock:", .group = 4},
     {"device", KEY_DEVICE, "NAME", 0, "auto (default), host or cuda", 4},
@@ -282,7 +283,8 @@ static dpr_status_t take_option(int key, char *text, struct argp_state *state,
     switch (key) {
     case KEY_HELP:
         if (is_first_rank()) {
-            argp_state_help(state, stdout, ARGP_HELP_LONG | ARGP_HELP_DOC | ARGP_HELP_USAGE);
+            argp_help(state->root_argp, stdout,
+                      ARGP_HELP_SHORT_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, state->name);
         }
         options->shown = true;
         return DPR_OK;
@@ -323,9 +325,33 @@ static error_t parse_one(int key, char *text, struct argp_state *state)
     return parse->status == DPR_OK ? 0 : EINVAL;
 }
 
+/* Puts the schedules' names before what the option's text says. */
+static char *filter_help(int key, const char *text, void *input)
+{
+    (void)input;
+    if (key != KEY_SCHEDULE) {
+        return (char *)text;
+    }
+    size_t count;
+    const dpr_schedule_t *schedules = dpr_schedule_list(&count);
+    char *filled = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&filled, &size);
+    if (out == NULL) {
+        return (char *)text;
+    }
+    for (size_t i = 0; i < count; i++) {
+        fprintf(out, "%s%s", i > 0 ? ", " : "", schedules[i].name);
+    }
+    fprintf(out, " %s", text);
+    fclose(out);
+    return filled; /* argp frees it */
+}
+
 dpr_status_t train_options_parse(int argc, char **argv, train_options_t *options)
 {
-    static const struct argp argp = {.options = argp_options, .parser = parse_one, .doc = argp_doc};
+    static const struct argp argp = {
+        .options = argp_options, .parser = parse_one, .doc = argp_doc, .help_filter = filter_help};
     parse_state_t parse = {.options = options, .status = DPR_OK};
     int index = 0;
     *options = (train_options_t){0};

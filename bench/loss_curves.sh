@@ -2,7 +2,7 @@
 # Do schedules learn alike? Trains the same model on the same data under each schedule and prints the largest
 # relative difference of a step's loss from the first schedule's; exit code 1 where it exceeds the limit.
 #
-#     bench/loss_curves.sh [-p RANKS] [-s STEPS] [-l LIMIT] [-S "SCHEDULE ..."] [OPTIONS OF dualpipe_train ...]
+#     bench/loss_curves.sh [-p RANKS] [-s STEPS] [-l LIMIT] [-S "SCHEDULE ..."] [-- OPTIONS OF dualpipe_train ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ranks=8

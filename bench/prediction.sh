@@ -2,7 +2,7 @@
 # How well is a run predicted? Starts the same training several times and prints, run by run, the step time
 # predicted and measured, and the largest error of a rank's bubble; then the medians.
 #
-#     bench/prediction.sh [-n RUNS] [-p RANKS] [OPTIONS OF dualpipe_train ...]
+#     bench/prediction.sh [-n RUNS] [-p RANKS] [-- OPTIONS OF dualpipe_train ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=5

@@ -1,8 +1,8 @@
 /*
  * The conformance suite of the communication seam: the same tests for every backend.
  *
- *      comm_contract local N
- *      [mpirun -np N] comm_contract mpi [rounds of chaos]
+ *      comm_contract local N [rounds of chaos [tests to run, as "send_*"]]
+ *      [mpirun -np N] comm_contract mpi 0 [rounds [tests]]
  *
  * Exit code 0 if all ranks pass all tests.
  */
@@ -105,6 +105,9 @@ int main(int argc, char **argv)
     const char *backend = argc > 1 ? argv[1] : "local";
     const int ranks = argc > 2 && strcmp(backend, "local") == 0 ? atoi(argv[2]) : 4;
     chaos_rounds = argc > 3 ? atoi(argv[3]) : 20;
+    if (argc > 4) {
+        cmocka_set_test_filter(argv[4]);
+    }
     if (suite_begin(backend, ranks) != DPR_OK) {
         return 1;
     }

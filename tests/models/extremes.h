@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <math.h>
 
+#include "base/random.h"
 #include "tests/schedule/schedule_testing.h"
 
 static inline double extreme_real(dice_t *dice)

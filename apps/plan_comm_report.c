@@ -1,0 +1,429 @@
+/* The report of dualpipe_plan comm. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/plan_comm.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "models/communication.h"
+#include "models/compare.h"
+#include "schedule/csv.h"
+#include "schedule/generators.h"
+
+/* Nodes that all simulations of a report may visit: a few seconds. */
+#define MAX_VISITS 2e9
+
+/* Simulations that a crossover and a hidden wire time take at most. */
+enum { PLAYS_PER_PAIR = 2 * (64 + 64), PLAYS_PER_SCHEDULE = 64 };
+
+enum { FACTS, SCHEDULES, CHANNELS, RANKS, CROSSOVERS, REASONS, TABLES };
+
+static const plan_column_t fact_columns[] = {
+    {"ranks", "ranks", PLAN_INT},
+    {"micro_batches", "micro-batches", PLAN_INT},
+    {"message_bytes", "message", PLAN_BYTES},
+    {"latency", "latency", PLAN_REAL},
+    {"tolerance", "tolerance", PLAN_PERCENT},
+    {"replicas", "replicas", PLAN_INT},
+    {"gradient_bytes", "gradients of a rank's share", PLAN_BYTES},
+};
+
+static const plan_column_t schedule_columns[] = {
+    {"schedule", "schedule", PLAN_TEXT},
+    {"messages", "messages", PLAN_INT},
+    {"closed_form_messages", "closed form", PLAN_INT},
+    {"bytes", "bytes", PLAN_BYTES},
+    {"most_sent_bytes", "most by a rank", PLAN_BYTES},
+    {"hidden_wire", "hidden wire time", PLAN_REAL},
+    {"bandwidth", "bytes per unit time", PLAN_REAL},
+    {"replica_bytes", "replica sum", PLAN_BYTES},
+    {"reduction_bytes", "all replicas", PLAN_BYTES},
+};
+
+static const plan_column_t channel_columns[] = {
+    {"schedule", NULL, PLAN_TEXT},          {"source", "from", PLAN_INT},
+    {"destination", "to", PLAN_INT},        {"kind", "kind", PLAN_TEXT},
+    {"messages", "messages", PLAN_INT},     {"bytes", "bytes", PLAN_BYTES},
+    {"send_slots", "send slots", PLAN_INT}, {"recv_slots", "receive slots", PLAN_INT},
+};
+
+static const plan_column_t rank_columns[] = {
+    {"schedule", NULL, PLAN_TEXT},
+    {"rank", "rank", PLAN_INT},
+    {"sent_messages", "sent", PLAN_INT},
+    {"sent_bytes", "bytes", PLAN_BYTES},
+    {"received_messages", "received", PLAN_INT},
+    {"received_bytes", "bytes", PLAN_BYTES},
+    {"replica_bytes", "replica sum", PLAN_BYTES},
+    {"reduction_bytes", "all replicas", PLAN_BYTES},
+    {"reduction_messages", "messages of it", PLAN_INT},
+};
+
+static const plan_column_t crossover_columns[] = {
+    {"first", "shorter at first", PLAN_TEXT},
+    {"second", "shorter beyond", PLAN_TEXT},
+    {"wire", "wire time", PLAN_REAL},
+};
+
+static const plan_column_t reason_columns[] = {
+    {"schedule", "not possible", PLAN_TEXT},
+    {"reason", "", PLAN_TEXT},
+};
+
+typedef struct entry {
+    const char *name;
+    bool generated;
+    dpr_graph_t *graph;
+    dpr_uniform_costs_t costs;
+} entry_t;
+
+typedef struct report {
+    const plan_comm_t *comm;
+    entry_t entries[PLAN_MAX_SCHEDULES];
+    int count;
+    plan_table_t *tables[TABLES];
+} report_t;
+
+static dpr_status_t create_tables(report_t *report)
+{
+    static const struct {
+        const plan_column_t *columns;
+        int count;
+    } kinds[TABLES] = {
+        [FACTS] = {fact_columns, sizeof fact_columns / sizeof fact_columns[0]},
+        [SCHEDULES] = {schedule_columns, sizeof schedule_columns / sizeof schedule_columns[0]},
+        [CHANNELS] = {channel_columns, sizeof channel_columns / sizeof channel_columns[0]},
+        [RANKS] = {rank_columns, sizeof rank_columns / sizeof rank_columns[0]},
+        [CROSSOVERS] = {crossover_columns, sizeof crossover_columns / sizeof crossover_columns[0]},
+        [REASONS] = {reason_columns, sizeof reason_columns / sizeof reason_columns[0]},
+    };
+    for (int i = 0; i < TABLES; i++) {
+        DPR_TRY(plan_table_create(kinds[i].columns, kinds[i].count, &report->tables[i]));
+    }
+    return DPR_OK;
+}
+
+/* ---- Programs ------------------------------------------------------------------------------- */
+
+static dpr_status_t add_program(report_t *report, const dpr_program_t *program, const char *name,
+                                bool generated)
+{
+    if ((int64_t)program->stages * program->micro_batches > DPR_COMPARE_MAX_CELLS) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "%s: %d stages of %d micro-batches are too many: at most %d in all", name,
+                        program->stages, program->micro_batches, DPR_COMPARE_MAX_CELLS);
+    }
+    entry_t *entry = &report->entries[report->count];
+    DPR_TRY(dpr_graph_create(program, NULL, &entry->graph));
+    entry->name = name;
+    entry->generated = generated;
+    entry->costs = dpr_costs_of_cut(&report->comm->costs, program->ranks, program->stages);
+    report->count++;
+    return DPR_OK;
+}
+
+static dpr_status_t add_schedule(report_t *report, const char *name)
+{
+    const plan_schedules_t *asked = &report->comm->schedules;
+    char reason[512];
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, reason, sizeof reason);
+    const dpr_status_t allowed = dpr_schedule_check(name, asked->ranks, asked->micro_batches);
+    dpr_log_capture_end(&capture);
+    if (allowed != DPR_OK) {
+        reason[strcspn(reason, "\n")] = '\0';
+        plan_table_text(report->tables[REASONS], name);
+        plan_table_text(report->tables[REASONS], reason);
+        return DPR_OK;
+    }
+    const int64_t cells =
+        (int64_t)dpr_schedule_stages_per_rank(name) * asked->ranks * asked->micro_batches;
+    if (cells > DPR_COMPARE_MAX_CELLS) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--ranks %d and --micro-batches %d: %s makes more than %d stages x "
+                        "micro-batches of them",
+                        asked->ranks, asked->micro_batches, name, DPR_COMPARE_MAX_CELLS);
+    }
+    dpr_program_t program;
+    DPR_TRY(dpr_schedule_generate(name, asked->ranks, asked->micro_batches, &program));
+    const dpr_status_t status = add_program(report, &program, name, true);
+    dpr_program_free(&program);
+    return status;
+}
+
+static dpr_status_t add_all(report_t *report)
+{
+    const plan_comm_t *comm = report->comm;
+    if (comm->file != NULL) {
+        dpr_program_t program;
+        DPR_TRY(dpr_csv_read(comm->file, &program));
+        const dpr_status_t status = add_program(report, &program, comm->file, false);
+        dpr_program_free(&program);
+        return status;
+    }
+    for (int i = 0; i < comm->schedules.count; i++) {
+        DPR_TRY(add_schedule(report, comm->schedules.names[i]));
+    }
+    return DPR_OK;
+}
+
+static dpr_status_t check_work(const report_t *report)
+{
+    double visits = 0.0;
+    const double pairs_of_each = report->comm->crossover ? report->count - 1 : 0;
+    for (int i = 0; i < report->count; i++) {
+        visits += report->entries[i].graph->node_count *
+                  (PLAYS_PER_SCHEDULE + 0.5 * PLAYS_PER_PAIR * pairs_of_each);
+    }
+    if (visits > MAX_VISITS) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "too much to play out: lower --ranks or --micro-batches, or name fewer "
+                        "schedules with --schedule");
+    }
+    return DPR_OK;
+}
+
+/* ---- Rows ----------------------------------------------------------------------------------- */
+
+typedef struct reductions {
+    dpr_reduction_t *replica; /* [ranks]; NULL: not counted */
+    dpr_reduction_t *all;
+} reductions_t;
+
+static void reductions_free(reductions_t *reductions)
+{
+    free(reductions->replica);
+    free(reductions->all);
+}
+
+/* Leaves both NULL where --gradient-bytes was not given. */
+static dpr_status_t count_reductions(const report_t *report, const dpr_graph_t *graph,
+                                     reductions_t *reductions)
+{
+    *reductions = (reductions_t){0};
+    if (report->comm->gradient_bytes == 0) {
+        return DPR_OK;
+    }
+    int64_t *bytes;
+    dpr_status_t status;
+    DPR_TRY(dpr_calloc((size_t)graph->stages, sizeof *bytes, &bytes));
+    for (int32_t s = 0; s < graph->stages; s++) {
+        bytes[s] =
+            (report->comm->gradient_bytes * graph->ranks + graph->stages - 1) / graph->stages;
+    }
+    const size_t ranks = (size_t)graph->ranks;
+    DPR_TRY_GOTO(dpr_calloc(ranks, sizeof *reductions->replica, &reductions->replica), free_bytes);
+    DPR_TRY_GOTO(dpr_calloc(ranks, sizeof *reductions->all, &reductions->all), free_bytes);
+    status = dpr_reduction_count(graph, bytes, report->comm->replicas, reductions->replica,
+                                 reductions->all);
+free_bytes:
+    free(bytes);
+    if (status != DPR_OK) {
+        reductions_free(reductions);
+        *reductions = (reductions_t){0};
+    }
+    return status;
+}
+
+static int64_t sum_bytes(const dpr_reduction_t *reductions, int ranks)
+{
+    double sum = 0.0;
+    for (int r = 0; r < ranks; r++) {
+        sum += reductions[r].bytes;
+    }
+    return llround(sum); /* below 2^59, by the limits of the options */
+}
+
+static void fill_closed_form(const entry_t *entry, plan_table_t *table)
+{
+    int64_t messages = 0;
+    char reason[256];
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, reason, sizeof reason);
+    const bool known = entry->generated && dpr_traffic_total_closed_form(
+                                               entry->name, entry->graph->ranks,
+                                               entry->graph->micro_batches, &messages) == DPR_OK;
+    dpr_log_capture_end(&capture);
+    if (known) {
+        plan_table_int(table, messages);
+    } else {
+        plan_table_none(table);
+    }
+}
+
+static dpr_status_t fill_schedule(report_t *report, const entry_t *entry,
+                                  const dpr_traffic_counts_t *counts,
+                                  const reductions_t *reductions)
+{
+    plan_table_t *table = report->tables[SCHEDULES];
+    double wire;
+    DPR_TRY(dpr_wire_hidden(entry->graph, &entry->costs, report->comm->tolerance, &wire));
+    int64_t most = 0;
+    for (int r = 0; r < counts->ranks; r++) {
+        most = counts->sent[r].bytes > most ? counts->sent[r].bytes : most;
+    }
+    plan_table_text(table, entry->name);
+    plan_table_int(table, counts->total.messages);
+    fill_closed_form(entry, table);
+    plan_table_int(table, counts->total.bytes);
+    plan_table_int(table, most);
+    plan_table_real(table, wire);
+    plan_table_real(table,
+                    dpr_wire_bandwidth(report->comm->message_bytes, wire, report->comm->latency));
+    if (reductions->all != NULL) {
+        plan_table_int(table, sum_bytes(reductions->replica, counts->ranks));
+        plan_table_int(table, sum_bytes(reductions->all, counts->ranks));
+    } else {
+        plan_table_none(table);
+        plan_table_none(table);
+    }
+    return DPR_OK;
+}
+
+static void fill_channels(report_t *report, const entry_t *entry,
+                          const dpr_traffic_counts_t *counts)
+{
+    plan_table_t *table = report->tables[CHANNELS];
+    for (int32_t c = 0; c < counts->channels; c++) {
+        const dpr_channel_t *channel = &entry->graph->channels[c];
+        plan_table_text(table, entry->name);
+        plan_table_int(table, channel->source);
+        plan_table_int(table, channel->destination);
+        plan_table_text(table, channel->kind == DPR_NODE_SEND_ACT ? "activation" : "gradient");
+        plan_table_int(table, counts->channel[c].messages);
+        plan_table_int(table, counts->channel[c].bytes);
+        plan_table_int(table, channel->send_slots);
+        plan_table_int(table, channel->recv_slots);
+    }
+}
+
+static void fill_ranks(report_t *report, const entry_t *entry, const dpr_traffic_counts_t *counts,
+                       const reductions_t *reductions)
+{
+    plan_table_t *table = report->tables[RANKS];
+    for (int r = 0; r < counts->ranks; r++) {
+        plan_table_text(table, entry->name);
+        plan_table_int(table, r);
+        plan_table_int(table, counts->sent[r].messages);
+        plan_table_int(table, counts->sent[r].bytes);
+        plan_table_int(table, counts->received[r].messages);
+        plan_table_int(table, counts->received[r].bytes);
+        if (reductions->all != NULL) {
+            plan_table_int(table, llround(reductions->replica[r].bytes));
+            plan_table_int(table, llround(reductions->all[r].bytes));
+            plan_table_int(table, reductions->all[r].messages);
+        } else {
+            plan_table_none(table);
+            plan_table_none(table);
+            plan_table_none(table);
+        }
+    }
+}
+
+static dpr_status_t fill_entry(report_t *report, const entry_t *entry)
+{
+    dpr_traffic_counts_t counts;
+    reductions_t reductions = {0};
+    DPR_TRY(dpr_traffic_count(entry->graph, report->comm->message_bytes, &counts));
+    dpr_status_t status;
+    DPR_TRY_GOTO(count_reductions(report, entry->graph, &reductions), free_counts);
+    DPR_TRY_GOTO(fill_schedule(report, entry, &counts, &reductions), free_counts);
+    fill_channels(report, entry, &counts);
+    fill_ranks(report, entry, &counts, &reductions);
+free_counts:
+    reductions_free(&reductions);
+    dpr_traffic_free(&counts);
+    return status;
+}
+
+static dpr_status_t fill_crossover(report_t *report, const entry_t *a, const entry_t *b)
+{
+    const dpr_uniform_costs_t *costs = &report->comm->costs;
+    const double most = report->comm->most_wire > 0.0 ? report->comm->most_wire
+                                                      : 4.0 * (costs->f + dpr_uniform_b(costs));
+    dpr_wire_crossover_t found;
+    DPR_TRY(dpr_wire_crossover(a->graph, &a->costs, b->graph, &b->costs, most, &found));
+    const bool text = report->comm->format == PLAN_FORMAT_TEXT;
+    if (text && isnan(found.wire_sec)) {
+        return DPR_OK;
+    }
+    plan_table_t *table = report->tables[CROSSOVERS];
+    plan_table_text(table, found.before <= 0 ? a->name : b->name);
+    plan_table_text(table, found.before <= 0 ? b->name : a->name);
+    plan_table_real(table, found.wire_sec);
+    return DPR_OK;
+}
+
+static dpr_status_t fill_crossovers(report_t *report)
+{
+    for (int i = 0; i < report->count && report->comm->crossover; i++) {
+        for (int j = i + 1; j < report->count; j++) {
+            DPR_TRY(fill_crossover(report, &report->entries[i], &report->entries[j]));
+        }
+    }
+    return DPR_OK;
+}
+
+static void fill_facts(report_t *report)
+{
+    const plan_comm_t *comm = report->comm;
+    plan_table_t *facts = report->tables[FACTS];
+    const bool file = comm->file != NULL;
+    plan_table_int(facts, file ? report->entries[0].graph->ranks : comm->schedules.ranks);
+    plan_table_int(facts,
+                   file ? report->entries[0].graph->micro_batches : comm->schedules.micro_batches);
+    plan_table_int(facts, comm->message_bytes);
+    plan_table_real(facts, comm->latency);
+    plan_table_real(facts, comm->tolerance);
+    plan_table_int(facts, comm->replicas);
+    if (comm->gradient_bytes > 0) {
+        plan_table_int(facts, comm->gradient_bytes);
+    } else {
+        plan_table_none(facts);
+    }
+}
+
+static dpr_status_t write_report(const report_t *report)
+{
+    const plan_section_t all[] = {
+        {"schedules", NULL, report->tables[SCHEDULES]},
+        {"not_possible", NULL, report->tables[REASONS]},
+        {"crossovers", NULL, report->tables[CROSSOVERS]},
+        {"channels", NULL, report->tables[CHANNELS]},
+        {"ranks", NULL, report->tables[RANKS]},
+    };
+    /* a person sees the channels and ranks of one schedule at a time */
+    const bool whole = report->comm->format != PLAN_FORMAT_TEXT || report->count == 1;
+    return plan_report_write(report->comm->format, "dualpipe-plan-comm", report->tables[FACTS], all,
+                             whole ? 5 : 3, stdout);
+}
+
+static dpr_status_t play(report_t *report)
+{
+    DPR_TRY(create_tables(report));
+    DPR_TRY(add_all(report));
+    DPR_TRY(check_work(report));
+    for (int i = 0; i < report->count; i++) {
+        DPR_TRY(fill_entry(report, &report->entries[i]));
+    }
+    DPR_TRY(fill_crossovers(report));
+    fill_facts(report);
+    return write_report(report);
+}
+
+dpr_status_t plan_comm_report(const plan_comm_t *comm)
+{
+    report_t *report;
+    DPR_TRY(dpr_calloc(1, sizeof *report, &report));
+    report->comm = comm;
+    const dpr_status_t status = play(report);
+    for (int i = 0; i < report->count; i++) {
+        dpr_graph_destroy(report->entries[i].graph);
+    }
+    for (int i = 0; i < TABLES; i++) {
+        plan_table_destroy(report->tables[i]);
+    }
+    free(report);
+    return status;
+}
