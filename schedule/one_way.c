@@ -4,7 +4,7 @@
  *
  *     gpipe   all F, then all B                           Huang et al. 2019
  *     1f1b    P-1-r F to warm up, then F and B in turn    Narayanan et al. 2021, 2.2
- *     zb1p    1f1b with B split: W fills the drain        Qi et al. 2024 (ZB-H1), 3.1
+ *     zb1p    1f1b with B split: W fills the drain        Qi et al. 2024 (ZB-H1), 2.1
  */
 #include "schedule/families.h"
 
