@@ -6,16 +6,19 @@
  *
  * Streams. send, recv and allreduce are enqueued on a device stream and take place in its order;
  * the stream goes on when the operation is complete (a send: when its buffer may be reused; a
- * receive: when the data is there). They allocate nothing.
+ * receive: when the data is there). They allocate nothing; enqueuing waits where a channel or group
+ * has about a thousand operations ahead of its stream.
  *
  * Channels. FIFO from one rank to one other. Strictly rendezvous, as NCCL is: a send does not
  * complete before its receive has been reached on the other side's stream, whatever the message's
- * size. One channel's operations are enqueued on one stream at either end.
+ * size. One channel's or group's operations are enqueued on one stream at either end; on another
+ * only when those on the former are over.
  *
  * Collective creation. Every rank of the communicator opens the same channels and groups in the
- * same order (ranks that are not part of one pass the same arguments and get NULL). They are used
- * by those who are part of it, in one order per channel or group; nothing is implied between
- * different ones.
+ * same order (ranks that are not part of one pass the same arguments and get NULL); opening is a
+ * blocking call. Where the ranks' arguments differ, every rank gets DPR_ERR_MISMATCH, and where one
+ * rank fails, all do. Channels and groups are used by those who are part of them, in one order per
+ * channel or group; nothing is implied between different ones.
  *
  * Clocks. Under a virtual device clock a transfer starts at max(sender's, receiver's stream time)
  * and both streams go on at start + cost_sec, which both sides pass alike; an allreduce starts at
@@ -25,6 +28,9 @@
  * from one thread at a time. At most one thread of a rank ever touches the library underneath.
  *
  * Errors. Set-up reports its own. A transfer that fails marks its stream (device.h) and is logged.
+ * Sides that do not pass the same size, type or (under a virtual clock) cost all fail with
+ * DPR_ERR_MISMATCH, with nothing promised about their buffers. Other ranks do not learn of an error
+ * on this one and wait for it: who sees one that cannot be mended calls dpr_comm_abort.
  */
 #ifndef DPR_COMM_COMM_H
 #define DPR_COMM_COMM_H
@@ -40,7 +46,11 @@ typedef enum dpr_dtype {
     DPR_DTYPE_DOUBLE,
 } dpr_dtype_t;
 
-/* Closes what is still open and leaves. Collective. NULL is allowed. */
+/*
+ * Closes what is still open and leaves; collective. Streams that use the communicator should be
+ * idle and channels and groups closed before: an operation still under way ends with DPR_ERR_COMM
+ * on its stream. NULL is allowed.
+ */
 void dpr_comm_destroy(dpr_comm_t *comm);
 const char *dpr_comm_kind(const dpr_comm_t *comm); /* "mpi", "local", "nccl" */
 int dpr_comm_rank(const dpr_comm_t *comm);
@@ -50,31 +60,34 @@ int dpr_comm_node_size(const dpr_comm_t *comm);
 int dpr_comm_node_rank(const dpr_comm_t *comm);
 
 /*
- * The device on whose streams the operations will run: set once before the first channel or group,
- * and outliving them.
+ * The device on whose streams the operations will run: set before the first channel or group, and
+ * outliving them. Another one only while none is open.
  */
 void dpr_comm_set_device(dpr_comm_t *comm, dpr_device_t *device);
 
 /*
  * Opens a channel; collective. `max_bytes` bounds one message. *channel is NULL on ranks that are
- * neither end. Errors: DPR_ERR_INVALID (source equals destination, out of range), DPR_ERR_MEMORY,
- * DPR_ERR_COMM.
+ * neither end. Errors: DPR_ERR_INVALID (source equals destination, out of range, no device),
+ * DPR_ERR_MISMATCH, DPR_ERR_MEMORY, DPR_ERR_COMM.
  */
 dpr_status_t dpr_channel_open(dpr_comm_t *comm, int source, int destination, size_t max_bytes,
                               dpr_comm_channel_t **channel);
 /* Collective among the two ends only; no operation may be pending. NULL is allowed. */
 void dpr_channel_close(dpr_comm_channel_t *channel);
 
-/* `bytes` must be the same on both sides. Errors: DPR_ERR_INVALID (too long). */
+/* `bytes` and `cost_sec` must be the same on both sides. Errors: DPR_ERR_INVALID (too long, or this
+ * rank is the other end). */
 dpr_status_t dpr_channel_send(dpr_comm_channel_t *channel, const void *buffer, size_t bytes,
                               double cost_sec, dpr_stream_t *stream);
 dpr_status_t dpr_channel_recv(dpr_comm_channel_t *channel, void *buffer, size_t bytes,
                               double cost_sec, dpr_stream_t *stream);
 
-/* Opens a group of the `count` ranks listed (ascending); collective. *group is NULL on others. */
+/* Opens a group of the `count` ranks listed (ascending); collective. *group is NULL on others.
+ * Errors as for a channel. */
 dpr_status_t dpr_group_open(dpr_comm_t *comm, const int *ranks, int count,
                             dpr_comm_group_t **group);
-void dpr_group_close(dpr_comm_group_t *group); /* NULL is allowed */
+/* Collective among the members only; no operation may be pending. NULL is allowed. */
+void dpr_group_close(dpr_comm_group_t *group);
 
 /*
  * Sums `count` elements in place over the group. Every member ends with the same bits, and with the
@@ -121,9 +134,11 @@ _Noreturn void dpr_comm_abort(dpr_comm_t *comm, int exit_code);
  * Backends.
  *
  * mpi: starts the one thread that touches MPI, which initialises it; dpr_comm_destroy finalises it.
- * `spin`: that thread polls without a pause (only where cores are free); otherwise it sleeps
- * between polls, longer the longer nothing comes, and blocks while nothing is pending. May be
- * changed later with dpr_comm_mpi_set_spin. Only once per process. Errors: DPR_ERR_COMM.
+ * Without a launcher it is the only rank. `spin`: that thread polls without a pause while anything
+ * is pending (only where cores are free); otherwise it sleeps until a rank of its node sends
+ * something, and between polls, longer the longer nothing comes, for the rest. Off at first; may be
+ * changed at any time with dpr_comm_mpi_set_spin, which does nothing for other backends. Only once
+ * per process. Errors: DPR_ERR_COMM, DPR_ERR_SYSTEM, DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_comm_mpi_create(dpr_comm_t **comm);
 void dpr_comm_mpi_set_spin(dpr_comm_t *comm, bool spin);

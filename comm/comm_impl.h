@@ -28,7 +28,7 @@ typedef struct dpr_comm_ops {
                            void *out);
     dpr_status_t (*measure_link)(dpr_comm_t *comm, int peer, size_t bytes, int rounds,
                                  dpr_link_measure_t *measure);
-    void (*abort)(dpr_comm_t *comm, int exit_code) __attribute__((noreturn));
+    void (*abort)(dpr_comm_t *comm, int exit_code); /* does not return */
 } dpr_comm_ops_t;
 
 /* Every backend's objects begin with these. */

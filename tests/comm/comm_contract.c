@@ -112,6 +112,5 @@ int main(int argc, char **argv)
         return 1;
     }
     const int failed = cmocka_run_group_tests_name(backend, tests, NULL, NULL);
-    suite_end();
-    return failed == 0 ? 0 : 1;
+    return suite_end() == 0 && failed == 0 ? 0 : 1;
 }

@@ -56,22 +56,45 @@ dpr_status_t suite_begin(const char *backend, int size)
     return size <= RANKS_MAX ? DPR_OK : DPR_ERR_INVALID;
 }
 
-/* Leaves a channel and a group open, which destroying must close. */
-void suite_end(void)
+/*
+ * Leaves a channel and a group open, which destroying must close, and on rank 1 a receive under way
+ * that nobody will serve, which must end with an error; returns the number of failures on this
+ * rank.
+ */
+static int leave_mpi(rank_test_t *test)
 {
-    const dpr_host_device_options_t options = {.clock = DPR_CLOCK_WALL};
-    rank_test_t test = {.comm = suite.mpi};
+    static unsigned char buffer[64];
     const int first = 0;
-    if (suite.is_mpi && dpr_host_device_create(&options, &test.device) == DPR_OK) {
-        dpr_comm_set_device(suite.mpi, test.device);
-        test.rank = dpr_comm_rank(suite.mpi);
-        if (suite.size > 1) {
-            (void)make_channel(&test, 0, 1, 64);
-        }
-        (void)make_group(&test, &first, 1);
+    dpr_stream_t *stream = make_stream(test);
+    const bool waits = suite.size > 1 && test->rank == 1;
+    (void)make_group(test, &first, 1);
+    if (suite.size > 1) {
+        dpr_comm_channel_t *channel = make_channel(test, 0, 1, sizeof buffer);
+        CHECK(test,
+              !waits || dpr_channel_recv(channel, buffer, sizeof buffer, 0.0, stream) == DPR_OK);
+        sleep_ms(20);
     }
     dpr_comm_destroy(suite.mpi);
+    CHECK(test, dpr_stream_synchronize(stream) == (waits ? DPR_ERR_COMM : DPR_OK));
+    dpr_stream_destroy(stream);
+    return test->failures;
+}
+
+int suite_end(void)
+{
+    const dpr_host_device_options_t options = {.clock = DPR_CLOCK_WALL};
+    rank_test_t test = {.comm = suite.mpi, .size = suite.size};
+    if (!suite.is_mpi) {
+        return 0;
+    }
+    if (dpr_host_device_create(&options, &test.device) != DPR_OK) {
+        return 1;
+    }
+    test.rank = dpr_comm_rank(suite.mpi);
+    dpr_comm_set_device(suite.mpi, test.device);
+    const int failures = leave_mpi(&test);
     dpr_device_destroy(test.device);
+    return failures;
 }
 
 int suite_size(void)

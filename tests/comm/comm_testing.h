@@ -29,7 +29,8 @@ typedef void (*scenario_fn_t)(rank_test_t *test);
 
 /* "local" with `size` ranks, or "mpi". */
 dpr_status_t suite_begin(const char *backend, int size);
-void suite_end(void);
+/* Destroys the communicator with things left open; returns the failures of this rank. */
+int suite_end(void);
 int suite_size(void);
 bool suite_is_mpi(void);
 
