@@ -19,7 +19,8 @@ typedef enum dpr_log_level {
     DPR_LOG_DEBUG,
 } dpr_log_level_t;
 
-/* Called with one whole message; must be safe to call from any thread. `user` is the one installed. */
+/* Called with one whole message; must be safe to call from any thread. `user` is the one installed.
+ */
 typedef void (*dpr_log_sink_fn_t)(void *user, dpr_log_level_t level, const char *message);
 
 /* Installs the process-wide sink; NULL drops messages. Call before other threads start. */

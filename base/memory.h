@@ -17,8 +17,8 @@ dpr_status_t dpr_calloc(size_t count, size_t size, void *out);
 
 /*
  * Makes room for at least `needed` elements of `size` bytes in a growable array: *array (may be
- * NULL) and *capacity are updated together, new elements are not initialised. `array` is the address
- * of the array pointer. Errors: DPR_ERR_MEMORY.
+ * NULL) and *capacity are updated together, new elements are not initialised. `array` is the
+ * address of the array pointer. Errors: DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_reserve(void *array, size_t *capacity, size_t needed, size_t size);
 

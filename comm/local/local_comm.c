@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/futex.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "comm/futex.h"
 #include "comm/local/local_impl.h"
 
 static dpr_status_t barrier(dpr_comm_t *comm)

@@ -17,9 +17,9 @@
  */
 #include <stdlib.h>
 
+#include "base/futex.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "comm/futex.h"
 #include "comm/mpi/mpi_impl.h"
 
 /* The bells of the node's ranks, entered at their ranks in the world. */

@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/futex.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "comm/futex.h"
 #include "comm/mpi/mpi_impl.h"
 
 enum { TAG_ALLGATHER, TAG_GATHER };

@@ -16,9 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/futex.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "comm/futex.h"
 #include "comm/mpi/mpi_impl.h"
 
 enum {

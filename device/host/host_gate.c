@@ -1,30 +1,15 @@
 /* The gate's slow side: spinning and the futex. */
 #include "device/host/host_gate.h"
 
-#include <limits.h>
-#include <linux/futex.h>
 #include <sched.h>
-#include <stddef.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "base/futex.h"
 
 /* The word's lowest bit: somebody sleeps. */
 #define SLEEPER UINT32_C(1)
 
 /* Looks between two offers of the core, about a microsecond. */
 enum { LOOKS_PER_ROUND = 20 };
-
-/* Sleeps while the word is `seen`. Returns early for signals and stray wakes: callers look again.
- */
-static void futex_sleep(_Atomic uint32_t *word, uint32_t seen)
-{
-    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
-}
-
-static void futex_wake_all(_Atomic uint32_t *word)
-{
-    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-}
 
 /* Tells the core that this is a busy wait, so that it saves power and lets its sibling run. */
 static inline void relax(void)
@@ -40,7 +25,7 @@ void dpr_host_gate_open(dpr_host_gate_t *gate, uint32_t count)
 {
     const uint32_t old = atomic_exchange_explicit(&gate->word, count << 1, memory_order_acq_rel);
     if ((old & SLEEPER) != 0) {
-        futex_wake_all(&gate->word);
+        dpr_futex_wake(&gate->word);
     }
 }
 
@@ -74,7 +59,7 @@ void dpr_host_gate_wait(dpr_host_gate_t *gate, uint32_t count, int spins)
                                                    memory_order_acquire, memory_order_acquire)) {
             continue; /* it moved: `word` is what it holds now */
         }
-        futex_sleep(&gate->word, word | SLEEPER);
+        dpr_futex_wait(&gate->word, word | SLEEPER, DPR_FUTEX_FOREVER);
         word = atomic_load_explicit(&gate->word, memory_order_acquire);
     }
 }

@@ -3,8 +3,8 @@
  * the word with an ordinary atomic load before and after, so a wake-up may be spurious or late but
  * a change is never missed. All ordering comes from the atomics; the futex only saves the core.
  */
-#ifndef DPR_COMM_FUTEX_H
-#define DPR_COMM_FUTEX_H
+#ifndef DPR_BASE_FUTEX_H
+#define DPR_BASE_FUTEX_H
 
 #include <stdatomic.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* Sleeping on a word of memory: the Linux futex call. */
-#include "comm/futex.h"
+#include "base/futex.h"
 
 #include <limits.h>
 #include <linux/futex.h>
