@@ -186,9 +186,9 @@ void dpr_group_close(dpr_comm_group_t *group)
 }
 
 dpr_status_t dpr_group_allreduce_sum(dpr_comm_group_t *group, void *buffer, size_t count,
-                                     dpr_dtype_t dtype, double cost_sec, dpr_stream_t *stream)
+                                     dpr_element_t element, double cost_sec, dpr_stream_t *stream)
 {
-    return group->comm->ops->group_allreduce_sum(group, buffer, count, dtype, cost_sec, stream);
+    return group->comm->ops->group_allreduce_sum(group, buffer, count, element, cost_sec, stream);
 }
 
 dpr_status_t dpr_comm_barrier(dpr_comm_t *comm)

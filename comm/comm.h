@@ -41,10 +41,10 @@ typedef struct dpr_comm dpr_comm_t;
 typedef struct dpr_comm_channel dpr_comm_channel_t;
 typedef struct dpr_comm_group dpr_comm_group_t;
 
-typedef enum dpr_dtype {
-    DPR_DTYPE_FLOAT,
-    DPR_DTYPE_DOUBLE,
-} dpr_dtype_t;
+typedef enum dpr_element {
+    DPR_ELEMENT_FLOAT,
+    DPR_ELEMENT_DOUBLE,
+} dpr_element_t;
 
 /*
  * Closes what is still open and leaves; collective. Streams that use the communicator should be
@@ -94,7 +94,7 @@ void dpr_group_close(dpr_comm_group_t *group);
  * same bits each time it is run on the same inputs.
  */
 dpr_status_t dpr_group_allreduce_sum(dpr_comm_group_t *group, void *buffer, size_t count,
-                                     dpr_dtype_t dtype, double cost_sec, dpr_stream_t *stream);
+                                     dpr_element_t element, double cost_sec, dpr_stream_t *stream);
 
 /* Blocking calls on host memory, collective over all ranks, for set-up and reports. While a rank
  * waits in one it burns no core. */

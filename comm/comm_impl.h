@@ -21,7 +21,8 @@ typedef struct dpr_comm_ops {
                                dpr_comm_group_t **group);
     void (*group_close)(dpr_comm_group_t *group);
     dpr_status_t (*group_allreduce_sum)(dpr_comm_group_t *group, void *buffer, size_t count,
-                                        dpr_dtype_t dtype, double cost_sec, dpr_stream_t *stream);
+                                        dpr_element_t element, double cost_sec,
+                                        dpr_stream_t *stream);
     dpr_status_t (*barrier)(dpr_comm_t *comm);
     dpr_status_t (*allgather)(dpr_comm_t *comm, const void *in, size_t bytes, void *out);
     dpr_status_t (*gather)(dpr_comm_t *comm, int root, const void *in, const size_t *bytes,

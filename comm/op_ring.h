@@ -30,8 +30,8 @@ typedef struct dpr_comm_op {
     dpr_comm_post_t post;
     void *owner; /* the channel end or group */
     void *buffer;
-    size_t count; /* bytes, or elements of `dtype` */
-    dpr_dtype_t dtype;
+    size_t count; /* bytes, or elements of `element` */
+    dpr_element_t element;
     double cost_sec;
     dpr_host_op_t *operation;
     double ready_sec;

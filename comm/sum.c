@@ -8,9 +8,9 @@
 
 enum { BLOCK = 512 };
 
-size_t dpr_dtype_bytes(dpr_dtype_t dtype)
+size_t dpr_element_bytes(dpr_element_t element)
 {
-    return dtype == DPR_DTYPE_FLOAT ? sizeof(float) : sizeof(double);
+    return element == DPR_ELEMENT_FLOAT ? sizeof(float) : sizeof(double);
 }
 
 static void sum_float(const void *const *rows, int row_count, size_t from, size_t count, float *out)
@@ -40,12 +40,12 @@ static void sum_double(const void *const *rows, int row_count, size_t from, size
     memcpy(out + from, sum, count * sizeof *sum);
 }
 
-void dpr_comm_sum_rows(dpr_dtype_t dtype, const void *const *rows, int row_count, size_t count,
+void dpr_comm_sum_rows(dpr_element_t element, const void *const *rows, int row_count, size_t count,
                        void *out)
 {
     for (size_t from = 0; from < count; from += BLOCK) {
         const size_t block = count - from < BLOCK ? count - from : BLOCK;
-        if (dtype == DPR_DTYPE_FLOAT) {
+        if (element == DPR_ELEMENT_FLOAT) {
             sum_float(rows, row_count, from, block, out);
         } else {
             sum_double(rows, row_count, from, block, out);

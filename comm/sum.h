@@ -5,10 +5,10 @@
 
 #include "comm/comm.h"
 
-size_t dpr_dtype_bytes(dpr_dtype_t dtype);
+size_t dpr_element_bytes(dpr_element_t element);
 
 /* out[i] = ((rows[0][i] + rows[1][i]) + rows[2][i]) + ...; `out` may be one of the rows. */
-void dpr_comm_sum_rows(dpr_dtype_t dtype, const void *const *rows, int row_count, size_t count,
+void dpr_comm_sum_rows(dpr_element_t element, const void *const *rows, int row_count, size_t count,
                        void *out);
 
 #endif

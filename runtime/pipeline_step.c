@@ -62,7 +62,7 @@ static dpr_status_t reduce_replicas(dpr_pipeline_t *pipeline)
         }
         const size_t count = pipeline->shapes[s].parameters;
         DPR_TRY(dpr_group_allreduce_sum(
-            group, dpr_stage_gradients(pipeline->stages[s]), count, DPR_DTYPE_FLOAT,
+            group, dpr_stage_gradients(pipeline->stages[s]), count, DPR_ELEMENT_FLOAT,
             reduction_cost(pipeline, count * sizeof(float)), pipeline->compute));
     }
     return DPR_OK;
@@ -88,7 +88,7 @@ static dpr_status_t share_stats(dpr_pipeline_t *pipeline)
 {
     const size_t bytes = pipeline->stats_count * sizeof(double);
     DPR_TRY(dpr_group_allreduce_sum(pipeline->world, pipeline->stats, pipeline->stats_count,
-                                    DPR_DTYPE_DOUBLE, reduction_cost(pipeline, bytes),
+                                    DPR_ELEMENT_DOUBLE, reduction_cost(pipeline, bytes),
                                     pipeline->compute));
     return dpr_stream_copy(pipeline->compute, pipeline->stats_host, pipeline->stats, bytes);
 }

@@ -80,7 +80,7 @@ dpr_status_t dpr_local_group_open(dpr_comm_t *comm, const int *ranks, int count,
                                   dpr_comm_group_t **group);
 void dpr_local_group_close(dpr_comm_group_t *group);
 dpr_status_t dpr_local_group_allreduce_sum(dpr_comm_group_t *group, void *buffer, size_t count,
-                                           dpr_dtype_t dtype, double cost_sec,
+                                           dpr_element_t element, double cost_sec,
                                            dpr_stream_t *stream);
 
 #endif

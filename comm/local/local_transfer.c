@@ -127,14 +127,14 @@ static dpr_status_t check_alike(const meeting_t *meeting, const char *what, bool
     const dpr_comm_op_t *first = meeting->waiting[0];
     for (int member = 1; member < meeting->members; member++) {
         const dpr_comm_op_t *other = meeting->waiting[member];
-        if (first->count != other->count || first->dtype != other->dtype ||
+        if (first->count != other->count || first->element != other->element ||
             (timed && memcmp(&first->cost_sec, &other->cost_sec, sizeof first->cost_sec) != 0)) {
             return dpr_fail(DPR_ERR_MISMATCH,
                             "%s %llu: rank %d has size %zu, type %d and cost %.17g s, rank %d size "
                             "%zu, type %d and cost %.17g s; all sides must pass the same",
                             what, (unsigned long long)meeting->number - 1, meeting->ranks[0],
-                            first->count, (int)first->dtype, first->cost_sec,
-                            meeting->ranks[member], other->count, (int)other->dtype,
+                            first->count, (int)first->element, first->cost_sec,
+                            meeting->ranks[member], other->count, (int)other->element,
                             other->cost_sec);
         }
     }
@@ -180,11 +180,11 @@ static void start_allreduce(void *argument, dpr_host_op_t *operation, double now
     const bool timed = dpr_device_clock(side->base.group.comm->device) != DPR_CLOCK_WALL;
     const dpr_status_t status = check_alike(meeting, "all-reduce", timed);
     if (status == DPR_OK && op->count > 0) {
-        dpr_comm_sum_rows(op->dtype, meeting->rows, meeting->members, op->count, op->buffer);
+        dpr_comm_sum_rows(op->element, meeting->rows, meeting->members, op->count, op->buffer);
         for (int member = 0; member < meeting->members; member++) {
             if (member != side->member) {
                 memcpy(meeting->waiting[member]->buffer, op->buffer,
-                       op->count * dpr_dtype_bytes(op->dtype));
+                       op->count * dpr_element_bytes(op->element));
             }
         }
     }
@@ -314,10 +314,11 @@ dpr_status_t dpr_local_channel_recv(dpr_comm_channel_t *channel, void *buffer, s
 }
 
 dpr_status_t dpr_local_group_allreduce_sum(dpr_comm_group_t *group, void *buffer, size_t count,
-                                           dpr_dtype_t dtype, double cost_sec, dpr_stream_t *stream)
+                                           dpr_element_t element, double cost_sec,
+                                           dpr_stream_t *stream)
 {
     side_t *side = (side_t *)group;
     const dpr_comm_op_t op = {
-        .owner = side, .buffer = buffer, .count = count, .dtype = dtype, .cost_sec = cost_sec};
+        .owner = side, .buffer = buffer, .count = count, .element = element, .cost_sec = cost_sec};
     return dpr_comm_ring_enqueue(&side->ring, &op, start_allreduce, stream);
 }

@@ -40,7 +40,7 @@ typedef struct header {
     double cost_sec;
     uint64_t number;
     uint64_t count;
-    int32_t dtype;
+    int32_t element;
     int32_t reserved;
 } header_t;
 
@@ -164,19 +164,20 @@ static range_t owned(const mpi_group_t *group, int member)
 
 static unsigned char *element(const mpi_group_t *group, size_t index)
 {
-    return (unsigned char *)group->op->buffer + index * dpr_dtype_bytes(group->op->dtype);
+    return (unsigned char *)group->op->buffer + index * dpr_element_bytes(group->op->element);
 }
 
 /* Where the copy of our range that comes from `member` is put: rows of scratch, without our own. */
 static unsigned char *scratch_row(const mpi_group_t *group, int member)
 {
     const size_t row = (size_t)(member < group->me ? member : member - 1);
-    return group->scratch + row * owned(group, group->me).count * dpr_dtype_bytes(group->op->dtype);
+    return group->scratch +
+           row * owned(group, group->me).count * dpr_element_bytes(group->op->element);
 }
 
 static void begin_scatter(mpi_group_t *group)
 {
-    const size_t bytes = dpr_dtype_bytes(group->op->dtype);
+    const size_t bytes = dpr_element_bytes(group->op->element);
     const range_t mine = owned(group, group->me);
     group->phase = PHASE_SCATTER;
     for (int member = 0; member < group->base.size; member++) {
@@ -191,7 +192,7 @@ static void begin_scatter(mpi_group_t *group)
 
 static void begin_gather(mpi_group_t *group)
 {
-    const size_t bytes = dpr_dtype_bytes(group->op->dtype);
+    const size_t bytes = dpr_element_bytes(group->op->element);
     const range_t mine = owned(group, group->me);
     group->phase = PHASE_GATHER;
     for (int member = 0; member < group->base.size; member++) {
@@ -211,7 +212,7 @@ static void sum_owned(mpi_group_t *group)
         group->rows[member] =
             member == group->me ? element(group, mine.from) : scratch_row(group, member);
     }
-    dpr_comm_sum_rows(group->op->dtype, group->rows, group->base.size, mine.count,
+    dpr_comm_sum_rows(group->op->element, group->rows, group->base.size, mine.count,
                       element(group, mine.from));
 }
 
@@ -220,7 +221,7 @@ static void begin_piece(mpi_group_t *group, size_t from)
 {
     const size_t members = (size_t)group->base.size;
     const size_t left = group->op->count - from;
-    const size_t bytes = dpr_dtype_bytes(group->op->dtype);
+    const size_t bytes = dpr_element_bytes(group->op->element);
     group->whole = members == 2 || left * bytes * members <= SHORT_BYTES;
     /* Segments are rounded up by an element each, hence one element a member less. */
     const size_t most =
@@ -238,17 +239,17 @@ static dpr_status_t check_headers(mpi_group_t *group)
     for (int member = 1; member < group->base.size; member++) {
         const header_t *other = &group->headers[member];
         if (first->number != other->number || first->count != other->count ||
-            first->dtype != other->dtype ||
+            first->element != other->element ||
             (timed && memcmp(&first->cost_sec, &other->cost_sec, sizeof first->cost_sec) != 0)) {
             return dpr_fail(DPR_ERR_MISMATCH,
                             "rank %d: all-reduce %llu of group %d: rank %d passed %llu elements of "
                             "type %d at %.17g s, rank %d passed, to its number %llu, %llu elements "
                             "of type %d at %.17g s; all members must pass the same",
                             group->base.comm->rank, (unsigned long long)first->number, group->tag,
-                            group->ranks[0], (unsigned long long)first->count, first->dtype,
+                            group->ranks[0], (unsigned long long)first->count, first->element,
                             first->cost_sec, group->ranks[member],
                             (unsigned long long)other->number, (unsigned long long)other->count,
-                            other->dtype, other->cost_sec);
+                            other->element, other->cost_sec);
         }
     }
     return DPR_OK;
@@ -333,7 +334,7 @@ static void begin_op(dpr_comm_post_t *post)
                        .cost_sec = op->cost_sec,
                        .number = group->number_next++,
                        .count = op->count,
-                       .dtype = (int32_t)op->dtype};
+                       .element = (int32_t)op->element};
     for (int member = 0; member < group->base.size; member++) {
         if (member != group->me &&
             !exchange(group, member, &group->headers[member], sizeof *mine, mine, sizeof *mine)) {
@@ -357,14 +358,15 @@ static void start_op(void *argument, dpr_host_op_t *operation, double now_sec)
 }
 
 dpr_status_t dpr_mpi_group_allreduce_sum(dpr_comm_group_t *base, void *buffer, size_t count,
-                                         dpr_dtype_t dtype, double cost_sec, dpr_stream_t *stream)
+                                         dpr_element_t element, double cost_sec,
+                                         dpr_stream_t *stream)
 {
     mpi_group_t *group = (mpi_group_t *)base;
     const dpr_comm_op_t op = {.post.begin = begin_op,
                               .owner = group,
                               .buffer = buffer,
                               .count = count,
-                              .dtype = dtype,
+                              .element = element,
                               .cost_sec = cost_sec};
     return dpr_comm_ring_enqueue(&group->ring, &op, start_op, stream);
 }

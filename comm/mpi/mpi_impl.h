@@ -202,7 +202,8 @@ dpr_status_t dpr_mpi_group_open(dpr_comm_t *comm, const int *ranks, int count,
                                 dpr_comm_group_t **group);
 void dpr_mpi_group_close(dpr_comm_group_t *group);
 dpr_status_t dpr_mpi_group_allreduce_sum(dpr_comm_group_t *group, void *buffer, size_t count,
-                                         dpr_dtype_t dtype, double cost_sec, dpr_stream_t *stream);
+                                         dpr_element_t element, double cost_sec,
+                                         dpr_stream_t *stream);
 
 /* mpi_comm.c: enters an object into, and takes it off, the list of open ones. */
 void dpr_mpi_object_enter(dpr_comm_mpi_t *comm, dpr_mpi_object_t *object);

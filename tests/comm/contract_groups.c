@@ -20,10 +20,10 @@ static double summand(int rank, size_t index)
     return scale * (2.0 * dpr_random_uniform(8, (uint64_t)rank, index) - 1.0);
 }
 
-static void fill(void *buffer, dpr_dtype_t dtype, size_t count, int rank)
+static void fill(void *buffer, dpr_element_t element, size_t count, int rank)
 {
     for (size_t i = 0; i < count; i++) {
-        if (dtype == DPR_DTYPE_FLOAT) {
+        if (element == DPR_ELEMENT_FLOAT) {
             ((float *)buffer)[i] = (float)summand(rank, i);
         } else {
             ((double *)buffer)[i] = summand(rank, i);
@@ -31,7 +31,7 @@ static void fill(void *buffer, dpr_dtype_t dtype, size_t count, int rank)
     }
 }
 
-static bool holds_sum_of(const void *buffer, dpr_dtype_t dtype, size_t count, const int *ranks,
+static bool holds_sum_of(const void *buffer, dpr_element_t element, size_t count, const int *ranks,
                          int size)
 {
     for (size_t i = 0; i < count; i++) {
@@ -41,7 +41,7 @@ static bool holds_sum_of(const void *buffer, dpr_dtype_t dtype, size_t count, co
             sum += (float)summand(ranks[member], i);
             wide_sum += summand(ranks[member], i);
         }
-        if (dtype == DPR_DTYPE_FLOAT
+        if (element == DPR_ELEMENT_FLOAT
                 ? memcmp(&sum, (const float *)buffer + i, sizeof sum) != 0
                 : memcmp(&wide_sum, (const double *)buffer + i, sizeof wide_sum) != 0) {
             return false;
@@ -53,16 +53,16 @@ static bool holds_sum_of(const void *buffer, dpr_dtype_t dtype, size_t count, co
 /* One all-reduce over the `size` ranks listed, checked by every member against the sum in rank
  * order: that the bits are those on every member and every time follows. */
 static void reduce_once(rank_test_t *test, dpr_comm_group_t *group, const int *ranks, int size,
-                        dpr_dtype_t dtype, size_t count, dpr_stream_t *stream)
+                        dpr_element_t element, size_t count, dpr_stream_t *stream)
 {
     if (group == NULL) {
         return;
     }
     void *buffer = make_memory(test, count * sizeof(double));
-    fill(buffer, dtype, count, test->rank);
-    CHECK(test, dpr_group_allreduce_sum(group, buffer, count, dtype, 0.0, stream) == DPR_OK);
+    fill(buffer, element, count, test->rank);
+    CHECK(test, dpr_group_allreduce_sum(group, buffer, count, element, 0.0, stream) == DPR_OK);
     CHECK(test, dpr_stream_synchronize(stream) == DPR_OK);
-    CHECK(test, holds_sum_of(buffer, dtype, count, ranks, size));
+    CHECK(test, holds_sum_of(buffer, element, count, ranks, size));
     free_memory(test, buffer);
 }
 
@@ -73,8 +73,8 @@ void scenario_allreduce_bits(rank_test_t *test)
     for (int size = test->size; size > 1; size = size > 2 ? 2 : 0) {
         dpr_comm_group_t *group = make_group(test, ascending, size);
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-            reduce_once(test, group, ascending, size, DPR_DTYPE_FLOAT, counts[i], stream);
-            reduce_once(test, group, ascending, size, DPR_DTYPE_DOUBLE, counts[i], stream);
+            reduce_once(test, group, ascending, size, DPR_ELEMENT_FLOAT, counts[i], stream);
+            reduce_once(test, group, ascending, size, DPR_ELEMENT_DOUBLE, counts[i], stream);
         }
         dpr_group_close(group);
     }
@@ -87,7 +87,7 @@ void scenario_allreduce_long(rank_test_t *test)
     dpr_stream_t *stream = make_stream(test);
     for (int size = test->size; size > 1; size = size > 2 ? 2 : 0) {
         dpr_comm_group_t *group = make_group(test, ascending, size);
-        reduce_once(test, group, ascending, size, DPR_DTYPE_FLOAT, 2500003, stream);
+        reduce_once(test, group, ascending, size, DPR_ELEMENT_FLOAT, 2500003, stream);
         dpr_group_close(group);
     }
     dpr_stream_destroy(stream);
@@ -107,7 +107,7 @@ void scenario_groups_overlap(rank_test_t *test)
         streams[i] = make_stream(test);
         buffers[i] = make_memory(test, ROUNDS * COUNT * sizeof(float));
         for (size_t round = 0; round < ROUNDS; round++) {
-            fill(buffers[i] + round * COUNT, DPR_DTYPE_FLOAT, COUNT, test->rank);
+            fill(buffers[i] + round * COUNT, DPR_ELEMENT_FLOAT, COUNT, test->rank);
         }
     }
     for (size_t round = 0; round < ROUNDS; round++) {
@@ -115,14 +115,14 @@ void scenario_groups_overlap(rank_test_t *test)
             const int g = test->rank % 2 == 0 ? i : pairs - i; /* in no common order */
             CHECK(test, groups[g] == NULL ||
                             dpr_group_allreduce_sum(groups[g], buffers[g] + round * COUNT, COUNT,
-                                                    DPR_DTYPE_FLOAT, 0.0, streams[g]) == DPR_OK);
+                                                    DPR_ELEMENT_FLOAT, 0.0, streams[g]) == DPR_OK);
         }
     }
     for (int i = 0; i <= pairs; i++) {
         CHECK(test, dpr_stream_synchronize(streams[i]) == DPR_OK);
         for (size_t round = 0; round < ROUNDS && groups[i] != NULL; round++) {
             CHECK(test,
-                  holds_sum_of(buffers[i] + round * COUNT, DPR_DTYPE_FLOAT, COUNT,
+                  holds_sum_of(buffers[i] + round * COUNT, DPR_ELEMENT_FLOAT, COUNT,
                                i < pairs ? &ascending[i] : ascending, i < pairs ? 2 : test->size));
         }
         dpr_stream_destroy(streams[i]);
@@ -143,7 +143,7 @@ void scenario_group_of_one(rank_test_t *test)
     if (group != NULL) {
         CHECK(test, dpr_stream_charge(stream, 0.25) == DPR_OK);
         CHECK(test,
-              dpr_group_allreduce_sum(group, buffer, 3, DPR_DTYPE_DOUBLE, 0.5, stream) == DPR_OK);
+              dpr_group_allreduce_sum(group, buffer, 3, DPR_ELEMENT_DOUBLE, 0.5, stream) == DPR_OK);
         CHECK(test, dpr_event_record(end, stream) == DPR_OK);
         CHECK(test, dpr_stream_synchronize(stream) == DPR_OK);
         CHECK(test, memcmp(buffer, before, sizeof buffer) == 0);
@@ -165,12 +165,12 @@ void scenario_allreduce_mismatch(rank_test_t *test)
     for (int kind = 0; kind < 2; kind++) {
         dpr_stream_t *stream = make_stream(test);
         const size_t count = odd_one && kind == 0 ? COUNT - 1 : COUNT;
-        const dpr_dtype_t dtype = odd_one && kind == 1 ? DPR_DTYPE_FLOAT : DPR_DTYPE_DOUBLE;
-        CHECK(test, dpr_group_allreduce_sum(group, buffer, count, dtype, 0.0, stream) == DPR_OK);
+        const dpr_element_t element = odd_one && kind == 1 ? DPR_ELEMENT_FLOAT : DPR_ELEMENT_DOUBLE;
+        CHECK(test, dpr_group_allreduce_sum(group, buffer, count, element, 0.0, stream) == DPR_OK);
         CHECK(test, dpr_stream_synchronize(stream) == DPR_ERR_MISMATCH);
         dpr_stream_destroy(stream);
         stream = make_stream(test);
-        reduce_once(test, group, ascending, test->size, DPR_DTYPE_DOUBLE, COUNT, stream);
+        reduce_once(test, group, ascending, test->size, DPR_ELEMENT_DOUBLE, COUNT, stream);
         dpr_stream_destroy(stream);
     }
     meet(test);

@@ -172,7 +172,7 @@ static dpr_stream_t *play_step(player_t *player, int index)
         for (size_t i = 0; i < step->size; i++) {
             ((double *)buffer)[i] = summand(me, index, i);
         }
-        CHECK(test, dpr_group_allreduce_sum(player->all, buffer, step->size, DPR_DTYPE_DOUBLE,
+        CHECK(test, dpr_group_allreduce_sum(player->all, buffer, step->size, DPR_ELEMENT_DOUBLE,
                                             step->cost_sec, player->streams[0]) == DPR_OK);
         return player->streams[0];
     }

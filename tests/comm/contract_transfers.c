@@ -404,7 +404,7 @@ void scenario_no_allocation(rank_test_t *test)
         CHECK(test, dpr_channel_send(it.out, out, 4096, 0.0, it.out_stream) == DPR_OK);
         CHECK(test, dpr_channel_recv(it.in, in, 4096, 0.0, it.in_stream) == DPR_OK);
         if (group != NULL) {
-            CHECK(test, dpr_group_allreduce_sum(group, sum, 1000, DPR_DTYPE_FLOAT, 0.0,
+            CHECK(test, dpr_group_allreduce_sum(group, sum, 1000, DPR_ELEMENT_FLOAT, 0.0,
                                                 group_stream) == DPR_OK);
         }
     }
