@@ -5,11 +5,9 @@
  *     line    = [ cell { "," cell } ] end     a cell may be empty; blanks may stand around it
  *     cell    = number kind number            kind: F B I W
  *             | "(" number "F" number ";" number "B" number ")" "OVERLAP_F_B"
- *
- * The parser walks the text once, byte by byte, and knows nothing but where it stands: every error
- * can then say the line and the column.
+ *             | a cell of the lowered form: csv_lowered.c
  */
-#include "schedule/csv.h"
+#include "schedule/csv_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,28 +16,10 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-typedef struct parser {
-    const char *text;
-    size_t length;
-    size_t at;
-    size_t line_begin;
-    int line; /* from 1, as editors count; the column likewise */
-    const char *source;
-    int32_t max_stage;
-    int32_t max_micro_batch;
-} parser_t;
-
-enum { END_OF_TEXT = -1 };
-
-static int peek(const parser_t *parser)
-{
-    return parser->at < parser->length ? (unsigned char)parser->text[parser->at] : END_OF_TEXT;
-}
-
 static bool is_line_end(const parser_t *parser)
 {
-    const int c = peek(parser);
-    return c == END_OF_TEXT || c == '\n' ||
+    const int c = csv_peek(parser);
+    return c == CSV_END_OF_TEXT || c == '\n' ||
            (c == '\r' &&
             (parser->at + 1 == parser->length || parser->text[parser->at + 1] == '\n'));
 }
@@ -51,7 +31,7 @@ static bool is_digit(int c)
 
 static void skip_blanks(parser_t *parser)
 {
-    while (peek(parser) == ' ' || peek(parser) == '\t') {
+    while (csv_peek(parser) == ' ' || csv_peek(parser) == '\t') {
         parser->at++;
     }
 }
@@ -59,8 +39,8 @@ static void skip_blanks(parser_t *parser)
 /* Spells what stands at `at`: the run of printable characters up to the next separator. */
 static void describe_found(const parser_t *parser, char *text, size_t size)
 {
-    const int c = peek(parser);
-    if (c == END_OF_TEXT) {
+    const int c = csv_peek(parser);
+    if (c == CSV_END_OF_TEXT) {
         snprintf(text, size, "end of file");
         return;
     }
@@ -83,7 +63,7 @@ static void describe_found(const parser_t *parser, char *text, size_t size)
     snprintf(text, size, "'%.*s'", run, parser->text + parser->at);
 }
 
-static dpr_status_t fail_expected(const parser_t *parser, const char *expected)
+dpr_status_t csv_fail_expected(const parser_t *parser, const char *expected)
 {
     char found[32];
     describe_found(parser, found, sizeof found);
@@ -91,11 +71,10 @@ static dpr_status_t fail_expected(const parser_t *parser, const char *expected)
                     parser->at - parser->line_begin + 1, expected, found);
 }
 
-/* A number of 0 to max - 1. The error stands at its first digit. */
-static dpr_status_t parse_number(parser_t *parser, const char *what, int32_t max, int32_t *number)
+dpr_status_t csv_parse_number(parser_t *parser, const char *what, int32_t max, int32_t *number)
 {
-    if (!is_digit(peek(parser))) {
-        return fail_expected(parser, what);
+    if (!is_digit(csv_peek(parser))) {
+        return csv_fail_expected(parser, what);
     }
     int32_t value = 0;
     size_t at = parser->at;
@@ -104,7 +83,7 @@ static dpr_status_t parse_number(parser_t *parser, const char *what, int32_t max
         if (value >= max) {
             char expected[64];
             snprintf(expected, sizeof expected, "%s of at most %d", what, max - 1);
-            return fail_expected(parser, expected);
+            return csv_fail_expected(parser, expected);
         }
     }
     parser->at = at;
@@ -112,15 +91,20 @@ static dpr_status_t parse_number(parser_t *parser, const char *what, int32_t max
     return DPR_OK;
 }
 
-static dpr_status_t parse_word(parser_t *parser, const char *word, const char *expected)
+bool csv_take_word(parser_t *parser, const char *word)
 {
     const size_t length = strlen(word);
     if (parser->length - parser->at < length ||
         memcmp(parser->text + parser->at, word, length) != 0) {
-        return fail_expected(parser, expected);
+        return false;
     }
     parser->at += length;
-    return DPR_OK;
+    return true;
+}
+
+dpr_status_t csv_parse_word(parser_t *parser, const char *word, const char *expected)
+{
+    return csv_take_word(parser, word) ? DPR_OK : csv_fail_expected(parser, expected);
 }
 
 /* Keeps the size of the program, S x M of which is bounded. The error stands at the cell. */
@@ -135,7 +119,7 @@ static dpr_status_t note_cell(parser_t *parser, size_t cell_begin, int32_t stage
         char expected[96];
         snprintf(expected, sizeof expected, "a program of at most %d stages x micro-batches",
                  DPR_MAX_CELLS);
-        return fail_expected(parser, expected);
+        return csv_fail_expected(parser, expected);
     }
     return DPR_OK;
 }
@@ -143,12 +127,11 @@ static dpr_status_t note_cell(parser_t *parser, size_t cell_begin, int32_t stage
 static const char stage_number[] = "a stage number";
 static const char micro_batch_number[] = "a micro-batch number";
 
-static dpr_status_t parse_single(parser_t *parser, dpr_action_t *action)
+/* The rest of a single action, whose stage has been read. */
+static dpr_status_t parse_single(parser_t *parser, int32_t stage, dpr_action_t *action)
 {
-    int32_t stage = 0;
-    DPR_TRY(parse_number(parser, stage_number, DPR_MAX_STAGES, &stage));
     dpr_action_kind_t kind;
-    switch (peek(parser)) {
+    switch (csv_peek(parser)) {
     case 'F':
         kind = DPR_ACTION_F;
         break;
@@ -162,11 +145,11 @@ static dpr_status_t parse_single(parser_t *parser, dpr_action_t *action)
         kind = DPR_ACTION_W;
         break;
     default:
-        return fail_expected(parser, "F, B, I or W");
+        return csv_fail_expected(parser, "F, B, I or W");
     }
     parser->at++;
     int32_t micro_batch = 0;
-    DPR_TRY(parse_number(parser, micro_batch_number, DPR_MAX_MICRO_BATCHES, &micro_batch));
+    DPR_TRY(csv_parse_number(parser, micro_batch_number, DPR_MAX_MICRO_BATCHES, &micro_batch));
     *action = dpr_action(kind, stage, micro_batch);
     return DPR_OK;
 }
@@ -174,17 +157,29 @@ static dpr_status_t parse_single(parser_t *parser, dpr_action_t *action)
 static dpr_status_t parse_overlapped(parser_t *parser, dpr_action_t *action)
 {
     int32_t f_stage = 0, f_micro_batch = 0, b_stage = 0, b_micro_batch = 0;
-    DPR_TRY(parse_word(parser, "(", "'('"));
-    DPR_TRY(parse_number(parser, stage_number, DPR_MAX_STAGES, &f_stage));
-    DPR_TRY(parse_word(parser, "F", "F, the forward of an overlapped pair"));
-    DPR_TRY(parse_number(parser, micro_batch_number, DPR_MAX_MICRO_BATCHES, &f_micro_batch));
-    DPR_TRY(parse_word(parser, ";", "';'"));
-    DPR_TRY(parse_number(parser, stage_number, DPR_MAX_STAGES, &b_stage));
-    DPR_TRY(parse_word(parser, "B", "B, the backward of an overlapped pair"));
-    DPR_TRY(parse_number(parser, micro_batch_number, DPR_MAX_MICRO_BATCHES, &b_micro_batch));
-    DPR_TRY(parse_word(parser, ")", "')'"));
-    DPR_TRY(parse_word(parser, "OVERLAP_F_B", "OVERLAP_F_B"));
+    DPR_TRY(csv_parse_word(parser, "(", "'('"));
+    DPR_TRY(csv_parse_number(parser, stage_number, DPR_MAX_STAGES, &f_stage));
+    DPR_TRY(csv_parse_word(parser, "F", "F, the forward of an overlapped pair"));
+    DPR_TRY(csv_parse_number(parser, micro_batch_number, DPR_MAX_MICRO_BATCHES, &f_micro_batch));
+    DPR_TRY(csv_parse_word(parser, ";", "';'"));
+    DPR_TRY(csv_parse_number(parser, stage_number, DPR_MAX_STAGES, &b_stage));
+    DPR_TRY(csv_parse_word(parser, "B", "B, the backward of an overlapped pair"));
+    DPR_TRY(csv_parse_number(parser, micro_batch_number, DPR_MAX_MICRO_BATCHES, &b_micro_batch));
+    DPR_TRY(csv_parse_word(parser, ")", "')'"));
+    DPR_TRY(csv_parse_word(parser, "OVERLAP_F_B", "OVERLAP_F_B"));
     *action = dpr_action_fb(f_stage, f_micro_batch, b_stage, b_micro_batch);
+    return DPR_OK;
+}
+
+static dpr_status_t append_action(parser_t *parser, dpr_program_t *program, int rank,
+                                  dpr_action_t action, size_t begin)
+{
+    DPR_TRY(note_cell(parser, begin, action.stage, action.micro_batch));
+    DPR_TRY(dpr_program_append(program, rank, action));
+    const size_t count = program->begin[rank + 1];
+    DPR_TRY(dpr_reserve(&parser->action_at, &parser->action_capacity, count,
+                        sizeof *parser->action_at));
+    parser->action_at[count - 1] = begin;
     return DPR_OK;
 }
 
@@ -192,54 +187,68 @@ static dpr_status_t parse_cell(parser_t *parser, dpr_program_t *program, int ran
 {
     const size_t begin = parser->at;
     dpr_action_t action;
-    if (peek(parser) == '(') {
+    if (csv_peek(parser) == '(') {
         DPR_TRY(parse_overlapped(parser, &action));
         DPR_TRY(note_cell(parser, begin, action.b_stage, action.b_micro_batch));
-    } else {
-        if (!is_digit(peek(parser))) {
-            return fail_expected(parser, "an action such as 2F0 or (0F7;7B3)OVERLAP_F_B");
-        }
-        DPR_TRY(parse_single(parser, &action));
+        return append_action(parser, program, rank, action, begin);
     }
-    DPR_TRY(note_cell(parser, begin, action.stage, action.micro_batch));
-    return dpr_program_append(program, rank, action);
+    if (!is_digit(csv_peek(parser))) {
+        return csv_fail_expected(parser, "an action such as 2F0 or (0F7;7B3)OVERLAP_F_B");
+    }
+    int32_t stage = 0;
+    DPR_TRY(csv_parse_number(parser, stage_number, DPR_MAX_STAGES, &stage));
+    if (csv_at_lowered(parser)) {
+        return csv_parse_lowered(parser, program, rank, stage, begin);
+    }
+    DPR_TRY(parse_single(parser, stage, &action));
+    return append_action(parser, program, rank, action, begin);
 }
 
 static dpr_status_t parse_line(parser_t *parser, dpr_program_t *program, int rank)
 {
     for (;;) {
         skip_blanks(parser);
-        if (peek(parser) != ',' && !is_line_end(parser)) {
+        if (csv_peek(parser) != ',' && !is_line_end(parser)) {
             DPR_TRY(parse_cell(parser, program, rank));
             skip_blanks(parser);
         }
         if (is_line_end(parser)) {
             return DPR_OK;
         }
-        DPR_TRY(parse_word(parser, ",", "',' or the end of the line"));
+        DPR_TRY(csv_parse_word(parser, ",", "',' or the end of the line"));
     }
 }
 
 static void skip_line_end(parser_t *parser)
 {
-    if (peek(parser) == '\r') {
+    if (csv_peek(parser) == '\r') {
         parser->at++;
     }
-    if (peek(parser) == '\n') {
+    if (csv_peek(parser) == '\n') {
         parser->at++;
     }
     parser->line++;
     parser->line_begin = parser->at;
 }
 
-/* Every newline ends a line, and so does the end of the text where something stands before it. */
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Every newline ends a line, and so does the end of the text. Lines at the end that hold nothing
+ * but blanks are not counted: an editor may have left them, and a rank without work at the end is
+ * spelled with a comma. */
 static dpr_status_t count_lines(parser_t *parser, int *lines)
 {
+    size_t length = parser->length;
+    while (length > 0 && is_blank(parser->text[length - 1])) {
+        length--;
+    }
     int count = 0;
     size_t begin = 0;
-    for (size_t i = 0; i <= parser->length; i++) {
-        const bool newline = i < parser->length && parser->text[i] == '\n';
-        if (!newline && (i < parser->length || i == begin)) {
+    for (size_t i = 0; i <= length && length > 0; i++) {
+        if (i < length && parser->text[i] != '\n') {
             continue;
         }
         if (count == DPR_MAX_RANKS) {
@@ -247,13 +256,28 @@ static dpr_status_t count_lines(parser_t *parser, int *lines)
             parser->at = parser->line_begin = begin;
             char expected[64];
             snprintf(expected, sizeof expected, "at most %d lines, one per rank", DPR_MAX_RANKS);
-            return fail_expected(parser, expected);
+            return csv_fail_expected(parser, expected);
         }
         count++;
         begin = i + 1;
     }
     *lines = count;
     return DPR_OK;
+}
+
+static dpr_status_t parse_lines(parser_t *parser, int lines, dpr_program_t *program)
+{
+    for (int rank = 0; rank < lines; rank++) {
+        DPR_TRY(parse_line(parser, program, rank));
+        skip_line_end(parser);
+    }
+    if (parser->max_stage < 0) {
+        return csv_fail_expected(parser, "at least one action");
+    }
+    dpr_program_finish(program);
+    program->stages = parser->max_stage + 1;
+    program->micro_batches = parser->max_micro_batch + 1;
+    return csv_check_posts(parser, program);
 }
 
 dpr_status_t dpr_csv_parse(const char *text, size_t length, const char *source,
@@ -268,27 +292,18 @@ dpr_status_t dpr_csv_parse(const char *text, size_t length, const char *source,
     int lines = 0;
     DPR_TRY(count_lines(&parser, &lines));
     if (lines == 0) {
-        return fail_expected(&parser, "one line of actions per rank");
+        return csv_fail_expected(&parser, "one line of actions per rank");
     }
     dpr_program_t parsed;
     DPR_TRY(dpr_program_init(&parsed, "file", lines, 1, 1));
-    dpr_status_t status = DPR_OK;
-    for (int rank = 0; rank < lines && status == DPR_OK; rank++) {
-        status = parse_line(&parser, &parsed, rank);
-        if (status == DPR_OK) {
-            skip_line_end(&parser);
-        }
-    }
-    if (status == DPR_OK && parser.max_stage < 0) {
-        status = fail_expected(&parser, "at least one action");
-    }
+    const dpr_status_t status = parse_lines(&parser, lines, &parsed);
+    free(parser.action_at);
+    free(parser.post_at);
     if (status != DPR_OK) {
         dpr_program_free(&parsed);
         return status;
     }
-    dpr_program_finish(&parsed);
-    parsed.stages = parser.max_stage + 1;
-    parsed.micro_batches = parser.max_micro_batch + 1;
+    csv_notice_passed_over(&parser);
     *program = parsed;
     return DPR_OK;
 }
@@ -340,6 +355,9 @@ dpr_status_t dpr_csv_write(const dpr_program_t *program, FILE *out)
                 putc(',', out);
             }
             fputs(text, out);
+        }
+        if (program->begin[rank] == program->begin[rank + 1]) {
+            putc(',', out); /* a rank without work; at the end, a blank line would not be one */
         }
         putc('\n', out);
     }

@@ -229,6 +229,12 @@ static dpr_status_t fail_unknown(const char *name)
     return dpr_fail(DPR_ERR_INVALID, "unknown schedule '%s': expected one of %s", name, names);
 }
 
+/* Anything beyond a range is as far out as its first neighbour; so no arithmetic overflows. */
+static int clamp(int value, int most)
+{
+    return value < 0 ? 0 : value > most ? most + 1 : value;
+}
+
 static bool allows_ranks(const dpr_schedule_t *schedule, int ranks)
 {
     const int min = schedule->min_micro_batches(ranks);
@@ -264,12 +270,14 @@ static void nearest(const dpr_schedule_t *schedule, int ranks, bool of_ranks, in
 static dpr_status_t fail_not_allowed(const dpr_schedule_t *schedule, int ranks, int micro_batches)
 {
     char text[64];
-    if (!allows_ranks(schedule, ranks)) {
-        nearest(schedule, ranks, true, ranks, DPR_MAX_RANKS, text, sizeof text);
+    const int P = clamp(ranks, DPR_MAX_RANKS);
+    const int M = clamp(micro_batches, DPR_MAX_MICRO_BATCHES);
+    if (!allows_ranks(schedule, P)) {
+        nearest(schedule, P, true, P, DPR_MAX_RANKS, text, sizeof text);
         return dpr_fail(DPR_ERR_INVALID, "schedule %s cannot run on %d rank%s: it needs %s%s",
                         schedule->name, ranks, ranks == 1 ? "" : "s", schedule->needs, text);
     }
-    nearest(schedule, ranks, false, micro_batches, DPR_MAX_MICRO_BATCHES, text, sizeof text);
+    nearest(schedule, P, false, M, DPR_MAX_MICRO_BATCHES, text, sizeof text);
     return dpr_fail(DPR_ERR_INVALID,
                     "schedule %s on %d rank%s cannot run %d micro-batch%s: it needs %s%s",
                     schedule->name, ranks, ranks == 1 ? "" : "s", micro_batches,
@@ -288,7 +296,8 @@ dpr_status_t dpr_schedule_check(const char *name, int ranks, int micro_batches)
                         "schedule '%s': expected 1 to %d stages per rank behind the ':'", name,
                         DPR_MAX_STAGES);
     }
-    if (!schedule->allows(ranks, micro_batches)) {
+    if (!schedule->allows(clamp(ranks, DPR_MAX_RANKS),
+                          clamp(micro_batches, DPR_MAX_MICRO_BATCHES))) {
         return fail_not_allowed(schedule, ranks, micro_batches);
     }
     const int64_t stages = (int64_t)v * ranks;

@@ -334,6 +334,7 @@ static dpr_status_t lower_into(dpr_graph_t *graph, const dpr_program_t *program,
     DPR_TRY(dpr_calloc(cells, sizeof *graph->cells, &graph->cells));
     place_actions(graph, program);
     DPR_TRY(create_channels(graph));
+    DPR_TRY(dpr_graph_apply_posts(graph, program));
     DPR_TRY(create_pools(graph));
     DPR_TRY(dpr_graph_assign_slots(graph));
     return connect_first(graph, options, order);

@@ -13,7 +13,7 @@
  *
  * A channel carries one kind of traffic from one rank to another, first in, first out, on a stream
  * of its own at either end. Messages stand in the channel in the order in which their producers
- * run.
+ * run, or, at either end, in the order in which a lowered program posts them.
  *
  * Edges into a compute op: ORDER (the op before it on its rank), DATA (the transfers that bring its
  * inputs), SEND_BUFFER (the transfers that must have left the output buffers it reuses).
@@ -69,7 +69,7 @@ typedef struct dpr_edge {
 } dpr_edge_t;
 
 /* One channel and its messages, nodes in FIFO order as the sender and as the receiver posts them.
- * dpr_graph_build gives both the same order. */
+ * dpr_graph_build gives both the same order, but where a lowered program says otherwise. */
 typedef struct dpr_channel {
     int32_t source;
     int32_t destination;
@@ -197,7 +197,8 @@ typedef struct dpr_graph_options {
 /*
  * Lowers a program that dpr_program_check accepts (it is called here). `options` NULL means the
  * default. On success the caller owns *graph (dpr_graph_destroy). O(nodes + edges), but for a
- * logarithm in the receive slots. Errors: those of dpr_program_check; DPR_ERR_MEMORY.
+ * logarithm in the receive slots. Errors: those of dpr_program_check; DPR_ERR_PROGRAM, logged,
+ * where a lowered program's posts are not those that its actions need; DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_graph_build(const dpr_program_t *program, const dpr_graph_options_t *options,
                              dpr_graph_t **graph);
@@ -206,7 +207,7 @@ void dpr_graph_destroy(dpr_graph_t *graph);
 
 /*
  * Rebuilds the edges from the program order, the channels' message orders and the slots, after a
- * test or a reader of lowered programs has changed send_messages, recv_messages or slots. Receive
+ * test has changed send_messages, recv_messages or slots. Receive
  * slots are assigned in the order of recv_messages.
  * A message that one side posts and the other does not is DPR_ERR_DEADLOCK, logged with both ends.
  */

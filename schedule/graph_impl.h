@@ -4,6 +4,7 @@
  *     graph.c          program -> nodes, cells, channels; how many slots each channel has
  *     graph_slots.c    slots of the compute stream's pools, by walking each rank's program
  *     graph_channels.c slots of the receive and send pools, by walking each channel
+ *     graph_posts.c    the order of the messages, where a lowered program says it
  *     graph_connect.c  edges
  *     graph_verify.c   topological order
  *     graph_explain.c  the counterexample where there is none
@@ -48,6 +49,10 @@ static inline int32_t cell_last_reader(const dpr_cell_t *cell)
 {
     return cell->weight >= 0 ? cell->weight : cell->forward;
 }
+
+/* Puts the posts of a lowered program into the channels, in their order. Errors: DPR_ERR_PROGRAM
+ * where they are not those that its actions need. */
+dpr_status_t dpr_graph_apply_posts(dpr_graph_t *graph, const dpr_program_t *program);
 
 /* Assigns every buffer of the compute stream's pools, and sets their slot counts. */
 dpr_status_t dpr_graph_assign_slots(dpr_graph_t *graph);

@@ -40,6 +40,7 @@ void dpr_program_free(dpr_program_t *program)
 {
     free(program->begin);
     free(program->actions);
+    free(program->posts);
     *program = (dpr_program_t){0};
 }
 
@@ -61,6 +62,15 @@ dpr_status_t dpr_program_append(dpr_program_t *program, int rank, dpr_action_t a
     DPR_TRY(dpr_reserve(&program->actions, &program->capacity, *end + 1, sizeof *program->actions));
     program->actions[*end] = action;
     (*end)++;
+    return DPR_OK;
+}
+
+dpr_status_t dpr_program_append_post(dpr_program_t *program, dpr_post_t post)
+{
+    assert(post.rank >= 0 && post.rank < program->ranks);
+    DPR_TRY(dpr_reserve(&program->posts, &program->post_capacity, program->post_count + 1,
+                        sizeof *program->posts));
+    program->posts[program->post_count++] = post;
     return DPR_OK;
 }
 
@@ -110,10 +120,18 @@ static bool action_equal(const dpr_action_t *a, const dpr_action_t *b)
            a->b_stage == b->b_stage && a->b_micro_batch == b->b_micro_batch;
 }
 
+static bool posts_equal(const dpr_program_t *a, const dpr_program_t *b)
+{
+    return a->post_count == b->post_count &&
+           (a->post_count == 0 ||
+            memcmp(a->posts, b->posts, a->post_count * sizeof *a->posts) == 0);
+}
+
 bool dpr_program_equal(const dpr_program_t *a, const dpr_program_t *b)
 {
     if (a->ranks != b->ranks || a->stages != b->stages || a->micro_batches != b->micro_batches ||
-        memcmp(a->begin, b->begin, ((size_t)a->ranks + 1) * sizeof *a->begin) != 0) {
+        memcmp(a->begin, b->begin, ((size_t)a->ranks + 1) * sizeof *a->begin) != 0 ||
+        !posts_equal(a, b)) {
         return false;
     }
     const size_t size = dpr_program_size(a);
@@ -145,6 +163,12 @@ static dpr_status_t append_forwards(const dpr_program_t *program, dpr_program_t 
                 DPR_TRY(dpr_program_append(
                     out, rank, dpr_action(DPR_ACTION_F, action->stage, action->micro_batch)));
             }
+        }
+    }
+    for (size_t i = 0; i < program->post_count; i++) {
+        const dpr_post_t *post = &program->posts[i];
+        if (post->kind == DPR_POST_SEND_F || post->kind == DPR_POST_RECV_F) {
+            DPR_TRY(dpr_program_append_post(out, *post));
         }
     }
     dpr_program_finish(out);
@@ -211,5 +235,21 @@ char *dpr_action_format(dpr_action_t action, char *text, size_t size)
         const char letter = (unsigned)action.kind < DPR_ACTION_KINDS ? letters[action.kind] : '?';
         snprintf(text, size, "%d%c%d", action.stage, letter, action.micro_batch);
     }
+    return text;
+}
+
+const char *dpr_post_kind_name(dpr_post_kind_t kind)
+{
+    static const char *const names[DPR_POST_KINDS] = {[DPR_POST_SEND_F] = "SEND_F",
+                                                      [DPR_POST_RECV_F] = "RECV_F",
+                                                      [DPR_POST_SEND_B] = "SEND_B",
+                                                      [DPR_POST_RECV_B] = "RECV_B"};
+    return (unsigned)kind < DPR_POST_KINDS ? names[kind] : "?";
+}
+
+char *dpr_post_format(dpr_post_t post, char *text, size_t size)
+{
+    snprintf(text, size, "%d%s%d", post.stage, dpr_post_kind_name((dpr_post_kind_t)post.kind),
+             post.micro_batch);
     return text;
 }

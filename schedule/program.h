@@ -5,7 +5,9 @@
  *     rank 1:  1F0  1B0  ...
  *
  * Nothing else is stored: where a stage lives follows from which rank's list names it, so a stage
- * may live on two ranks (DualPipe), and any placement a file can express can be run.
+ * may live on two ranks (DualPipe), and any placement a file can express can be run. What travels
+ * between ranks follows, too; only a lowered program (one that a file spells out with its sends and
+ * receives) also says in which order it is posted.
  *
  * Terms: P ranks, S stages, M micro-batches a step. Of one (stage, micro-batch): F forward, B full
  * backward, I backward for the input, W backward for the weights (B = I then W). FB is a forward
@@ -46,6 +48,24 @@ typedef struct dpr_action {
     int32_t b_micro_batch;
 } dpr_action_t;
 
+/* The two ends of the two kinds of transfers, as a lowered program posts them. */
+typedef enum dpr_post_kind {
+    DPR_POST_SEND_F, /* the activation that F of (stage, micro-batch) makes */
+    DPR_POST_RECV_F, /* the activation that F of (stage, micro-batch) takes */
+    DPR_POST_SEND_B, /* the gradient that the backward of (stage, micro-batch) makes */
+    DPR_POST_RECV_B, /* the gradient that the backward of (stage, micro-batch) takes */
+} dpr_post_kind_t;
+
+enum { DPR_POST_KINDS = 4 };
+
+/* One posted send or receive; the stage is always the posting rank's own. */
+typedef struct dpr_post {
+    int32_t rank;
+    int32_t kind; /* dpr_post_kind_t */
+    int32_t stage;
+    int32_t micro_batch;
+} dpr_post_t;
+
 /* Rank r's actions are actions[begin[r]] .. actions[begin[r + 1] - 1]. Owned by the program. */
 typedef struct dpr_program {
     char name[32]; /* schedule name, or "file" */
@@ -56,6 +76,11 @@ typedef struct dpr_program {
     size_t *begin;    /* ranks + 1 */
     dpr_action_t *actions;
     size_t capacity;
+    /* A lowered program's sends and receives, each rank's in the order posted; else none, and every
+     * channel carries its messages in the order in which they are produced. */
+    dpr_post_t *posts;
+    size_t post_count;
+    size_t post_capacity;
 } dpr_program_t;
 
 /*
@@ -74,6 +99,11 @@ void dpr_program_free(dpr_program_t *program);
  */
 dpr_status_t dpr_program_append(dpr_program_t *program, int rank, dpr_action_t action);
 
+/* Appends to what `post.rank` posts, after what it has posted so far; ranks may come in any order.
+ * Errors: DPR_ERR_MEMORY. Whether the posts are those that the actions need is for dpr_graph_build
+ * (and, with the place in the file, for dpr_csv_parse) to say. */
+dpr_status_t dpr_program_append_post(dpr_program_t *program, dpr_post_t post);
+
 /* Closes the last rank's list (and any rank left empty). Call once, after the last append. */
 void dpr_program_finish(dpr_program_t *program);
 
@@ -90,7 +120,7 @@ int dpr_action_halves(dpr_action_t action, dpr_action_t halves[2]);
 /* Number of actions of all ranks. */
 size_t dpr_program_size(const dpr_program_t *program);
 
-/* True where P, S, M and every rank's actions are the same (names are not compared). */
+/* True where P, S, M, every rank's actions and all posts are the same (names are not compared). */
 bool dpr_program_equal(const dpr_program_t *a, const dpr_program_t *b);
 
 /*
@@ -106,7 +136,8 @@ dpr_status_t dpr_program_check(const dpr_program_t *program);
 /* True where the program holds no backward at all (an evaluation). */
 bool dpr_program_is_forward_only(const dpr_program_t *program);
 
-/* The forwards of `program` alone, in the same order on the same ranks: what an evaluation runs. */
+/* The forwards of `program` alone, and the posts of their activations, in the same order on the
+ * same ranks: what an evaluation runs. */
 dpr_status_t dpr_program_forward_only(const dpr_program_t *program, dpr_program_t *out);
 
 /*
@@ -121,5 +152,11 @@ dpr_status_t dpr_program_holders(const dpr_program_t *program, int32_t *holders)
  * enough) and returns `text`.
  */
 char *dpr_action_format(dpr_action_t action, char *text, size_t size);
+
+/* The same for a send or receive ("2SEND_F0"); 32 bytes are enough. */
+char *dpr_post_format(dpr_post_t post, char *text, size_t size);
+
+/* "SEND_F", "RECV_F", "SEND_B", "RECV_B". */
+const char *dpr_post_kind_name(dpr_post_kind_t kind);
 
 #endif

@@ -62,23 +62,34 @@ static void layout_does_not_matter(void **state)
     dpr_program_free(&expected);
 }
 
-static void an_empty_line_is_a_rank_without_work(void **state)
+static void expect_ranks(const char *text, int ranks, const char *written)
+{
+    dpr_program_t program = parse_program(text);
+    assert_int_equal(program.ranks, ranks);
+    size_t length;
+    char *again = write_text(&program, &length);
+    assert_string_equal(again, written);
+    free(again);
+    dpr_program_free(&program);
+}
+
+static void an_empty_line_is_a_rank_without_work_but_not_at_the_end(void **state)
 {
     (void)state;
-    dpr_program_t program = parse_program("0F0,0B0\n\n");
-    assert_int_equal(program.ranks, 2);
-    size_t length;
-    char *text = write_text(&program, &length);
-    assert_string_equal(text, "0F0,0B0\n\n");
-    free(text);
-    dpr_program_free(&program);
+    expect_ranks("0F0,0B0\n\n1F0,1B0", 3, "0F0,0B0\n,\n1F0,1B0\n");
+    expect_ranks("\n \t\r\n0F0,0B0\n", 3, ",\n,\n0F0,0B0\n");
+    expect_ranks("0F0,0B0\n\n", 1, "0F0,0B0\n");
+    expect_ranks("0F0,0B0\r\n \r\n\t\n\n  ", 1, "0F0,0B0\n");
+    expect_ranks("0F0,0B0\n,", 2, "0F0,0B0\n,\n");
+    expect_ranks("0F0,0B0\n,\n\n,\n\n", 4, "0F0,0B0\n,\n,\n,\n");
 }
 
 static void errors_say_where_and_what_was_expected(void **state)
 {
     (void)state;
     expect_error("", "plan.csv:1:1: expected one line of actions per rank, found end of file");
-    expect_error("\n\n", "plan.csv:3:1: expected at least one action, found end of file");
+    expect_error("\n\n", "plan.csv:1:1: expected one line of actions per rank, found end of line");
+    expect_error(",\n,\n", "plan.csv:3:1: expected at least one action, found end of file");
     expect_error("0F0,0X0\n", "plan.csv:1:6: expected F, B, I or W, found 'X0'");
     expect_error(
         "0F0\n1F0,F1\n",
@@ -114,11 +125,14 @@ static void numbers_beyond_the_limits_are_errors(void **state)
     expect_error("(8191F65535;0B0)OVERLAP_F_B\n",
                  "plan.csv:1:1: expected a program of at most 67108864 stages x micro-batches, "
                  "found '(8191F65535'");
-    char lines[DPR_MAX_RANKS + 2];
-    memset(lines, '\n', sizeof lines);
-    lines[sizeof lines - 1] = '\0';
-    expect_error(lines, "plan.csv:4097:1: expected at most 4096 lines, one per rank, found end of "
-                        "line");
+    char lines[DPR_MAX_RANKS + 4] = "";
+    memset(lines, '\n', DPR_MAX_RANKS);
+    memcpy(lines + DPR_MAX_RANKS, "0F0", 4);
+    expect_error(lines, "plan.csv:4097:1: expected at most 4096 lines, one per rank, found '0F0'");
+    memcpy(lines + DPR_MAX_RANKS - 1, "0F0", 4);
+    dpr_program_t most = parse_program(lines);
+    assert_int_equal(most.ranks, DPR_MAX_RANKS);
+    dpr_program_free(&most);
 }
 
 static void files_that_cannot_be_read_are_named(void **state)
@@ -248,7 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_action_is_read),
         cmocka_unit_test(layout_does_not_matter),
-        cmocka_unit_test(an_empty_line_is_a_rank_without_work),
+        cmocka_unit_test(an_empty_line_is_a_rank_without_work_but_not_at_the_end),
         cmocka_unit_test(errors_say_where_and_what_was_expected),
         cmocka_unit_test(numbers_beyond_the_limits_are_errors),
         cmocka_unit_test(files_that_cannot_be_read_are_named),

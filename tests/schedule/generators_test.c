@@ -2,6 +2,7 @@
  */
 #include "tests/schedule/schedule_testing.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,6 +215,29 @@ static void sizes_that_overflow_are_refused(void **state)
     }
 }
 
+/* Far out of range: refused at once, with words for what would do. */
+static void absurd_numbers_are_refused(void **state)
+{
+    (void)state;
+    static const int numbers[] = {INT_MIN, -1, 0, DPR_MAX_RANKS + 1, INT_MAX};
+    size_t count;
+    const dpr_schedule_t *schedules = dpr_schedule_list(&count);
+    for (size_t s = 0; s < count; s++) {
+        for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+            char text[512];
+            dpr_log_capture_t capture;
+            dpr_log_capture_begin(&capture, text, sizeof text);
+            const dpr_status_t ranks = dpr_schedule_check(schedules[s].name, numbers[i], 16);
+            const dpr_status_t both = dpr_schedule_check(schedules[s].name, numbers[i], numbers[i]);
+            dpr_log_capture_end(&capture);
+            assert_int_equal(ranks, DPR_ERR_INVALID);
+            assert_int_equal(both, DPR_ERR_INVALID);
+            assert_non_null(strstr(text, schedules[s].needs));
+        }
+        assert_int_equal(dpr_schedule_check(schedules[s].name, 4, INT_MAX), DPR_ERR_INVALID);
+    }
+}
+
 int main(int argc, char **argv)
 {
     golden_folder = argc > 1 ? argv[1] : "tests/golden";
@@ -226,6 +250,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_not_allowed_is_refused_with_the_nearest_that_is),
         cmocka_unit_test(an_unknown_schedule_is_answered_with_the_known_ones),
         cmocka_unit_test(sizes_that_overflow_are_refused),
+        cmocka_unit_test(absurd_numbers_are_refused),
     };
     return cmocka_run_group_tests_name("generators", tests, NULL, NULL);
 }

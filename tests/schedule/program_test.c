@@ -31,7 +31,7 @@ static void complete_programs_are_accepted(void **state)
     expect_accepted("0F0,0I0,0W0\n");
     expect_accepted("0F0,1F0,0F1\n1F1\n"); /* forward only */
     expect_accepted("0F0,0F1,0B0,0B1\n1F0,(1F1;1B0)OVERLAP_F_B,1B1\n");
-    expect_accepted("0F0,0B0\n\n"); /* a rank without work */
+    expect_accepted("0F0,0B0\n,\n"); /* a rank without work */
 }
 
 static void duplicates_are_named_with_both_places(void **state)
@@ -126,7 +126,7 @@ static void programs_compare_by_content(void **state)
 {
     (void)state;
     static const char *const texts[] = {"0F0,0B0\n1F0,1B0\n", "0F0,0B0\n1F0,1I0,1W0\n",
-                                        "0F0,0B0,1F0,1B0\n", "0F0,0B0\n1F0,1B0\n\n",
+                                        "0F0,0B0,1F0,1B0\n", "0F0,0B0\n1F0,1B0\n,\n",
                                         "0F0,0B0,1F0\n1B0\n"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         for (size_t j = 0; j < sizeof texts / sizeof texts[0]; j++) {
