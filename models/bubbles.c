@@ -15,7 +15,7 @@
  * up to 4P, which proves the claims below for those. Nothing in them depends on P or M.
  *
  * Wire time only adds to the longest path: what is exact or a lower bound without it is a lower
- * bound with it.
+ * bound with it. Where more is known, bubbles_more.c adds it.
  *
  * gpipe, 1f1b: the last rank waits (P-1)F, works without a pause, and (P-1)B follow its end. Exact
  * for all F and B.
@@ -130,12 +130,6 @@ static form_fn_t find_form(const char *schedule)
     return dpr_bubble_more_form(schedule);
 }
 
-static dpr_exactness_t with_wire(dpr_exactness_t exactness)
-{
-    return exactness == DPR_EXACT || exactness == DPR_LOWER_BOUND ? DPR_LOWER_BOUND
-                                                                  : DPR_APPROXIMATE;
-}
-
 dpr_status_t dpr_bubble_closed_form(const char *schedule, int ranks, int micro_batches,
                                     const dpr_uniform_costs_t *costs, dpr_bubble_t *bubble)
 {
@@ -155,7 +149,7 @@ dpr_status_t dpr_bubble_closed_form(const char *schedule, int ranks, int micro_b
     dpr_bubble_t found = {0};
     form(ranks, micro_batches, &full, &found);
     if (ranks > 1 && costs->wire > 0.0) {
-        found.exactness = with_wire(found.exactness);
+        dpr_bubble_add_wire(schedule, ranks, micro_batches, &full, &found);
     }
     const double span = found.bubble_sec + found.busy_sec;
     found.bubble_ratio = span > 0.0 ? found.bubble_sec / span : 0.0;

@@ -9,7 +9,8 @@
  * bubbles_more.c has interleaved-1f1b, zb2p, zbv, v-half, v-min and chimera. Costs are of one
  * stage; where a rank holds v stages, it has v times the work a micro-batch.
  *
- * None of them knows wire time. Each answer says whether it is exact for these costs, a bound of
+ * Of wire time gpipe, 1f1b and interleaved-1f1b with two stages a rank know (bubbles_more.c). Each
+ * answer says whether it is exact for these costs, a bound of
  * the simulated mean bubble, or neither; bubbles.c says why.
  */
 #ifndef DPR_MODELS_BUBBLES_H

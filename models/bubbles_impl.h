@@ -21,4 +21,11 @@ typedef void (*form_fn_t)(int ranks, int micro_batches, const costs_t *costs, dp
 /* The forms of bubbles_more.c by the name of the schedule, or NULL. */
 form_fn_t dpr_bubble_more_form(const char *schedule);
 
+/*
+ * What is known of wire time: adds it to a form that was found without, and says what it is then.
+ * `costs->wire` is above 0 and there is more than one rank.
+ */
+void dpr_bubble_add_wire(const char *schedule, int ranks, int micro_batches, const costs_t *costs,
+                         dpr_bubble_t *bubble);
+
 #endif

@@ -22,14 +22,21 @@
  *                        micro-batch, 2P(F+I)+W, less the work
  *     chimera            (P-2)(max + (u-1)(max-min)) of F    exact where P divides M
  *                        and B, u = M / P rounded up
- *     v-min              (4P-5)u, (4P-7)u                    exact for F = I = W = u and M >= 2P;
- *     v-half             (3P-3)u, (3P-4)u                    else u = (F+I+W)/3, approximate;
- *                                                            for M < P the bound of zbv
+ *     v-min              (4P-5)u; 3 divides P: (4P-4)u       exact for F = I = W = u, M >= P;
+ *     v-half             (3P-3)u for P even, else (3P-4)u    for M < P the bound of zbv
  *
- * v-min has 4P-5 where P mod 3 = 1, v-half 3P-3 where P is even; on 2 ranks v-half has u, on 4 7u,
- * and on 6 now 15u, now 13u, as M goes, so 15u is an upper bound there.
- * Their order is that of a grid of equal costs. Whatever they differ by opens a hole a micro-batch,
- * so far from F = I = W the true bubble grows with M and the form does not.
+ * v-min and v-half have the order of a grid of equal costs. For others, approximately, u =
+ * (F+I+W)/3 and each micro-batch adds what the grid then leaves open: 6 max(F,I) - 2(F+I+W) in
+ * v-min, where each rank is on the next one's heels, and 2|F-I| - W in v-half (the paper's
+ * condition is that this is not above 0), where positive.
+ *
+ * Wire time w, found in the same way, where w <= F and w <= B; longer ones make these lower bounds:
+ *
+ *     gpipe              2(P-1) w: down and up once          exact
+ *     interleaved-1f1b   (4P-2) w, v = 2: round and back     exact
+ *     1f1b               (2(P-1) M/P + 2(P-2)) w: it runs    exact where P divides M, M >= 2P
+ *                        no more ahead than it must, so all but one in P micro-batches wait for
+ *                        their messages, too
  */
 #include <math.h>
 #include <string.h>
@@ -40,8 +47,7 @@ static const char any_costs[] = "no wire time";
 static const char zb2p_costs[] = "no wire time, M >= 2P-1, W <= F, W <= I";
 static const char zbv_costs[] = "no wire time, M >= 2P-1, F <= I";
 static const char chimera_costs[] = "no wire time, M a multiple of P";
-static const char never[] = "no costs: on 6 ranks it depends on M";
-static const char equal_costs[] = "no wire time, M >= 2P, F = I = W";
+static const char equal_costs[] = "no wire time, M >= P, F = I = W";
 
 /* Equal but for rounding. */
 static bool same(double a, double b)
@@ -135,40 +141,38 @@ static void form_chimera(int ranks, int micro_batches, const costs_t *costs, dpr
     bubble->condition = ranks == 2 ? any_costs : chimera_costs;
 }
 
-/* v-min and v-half: `units` of a bubble with equal costs. */
-static void form_of_units(int ranks, int micro_batches, int units, const costs_t *costs,
-                          dpr_bubble_t *bubble)
+/* v-min and v-half: `units` of a bubble with equal costs, and `opens` a micro-batch with others. */
+static void form_of_units(int ranks, int micro_batches, int units, double opens,
+                          const costs_t *costs, dpr_bubble_t *bubble)
 {
     const bool equal = same(costs->f, costs->i) && same(costs->i, costs->w);
     bubble->busy_sec = split_work(micro_batches, costs);
     bubble->condition = ranks == 1 ? any_costs : equal_costs;
-    if (micro_batches < ranks) {
+    if (ranks == 1) {
+        bubble->bubble_sec = 0.0;
+        bubble->exactness = DPR_EXACT;
+    } else if (micro_batches < ranks) {
         bubble->bubble_sec = alone_in_v(ranks, micro_batches, costs);
         bubble->exactness = DPR_LOWER_BOUND;
-        return;
+    } else {
+        bubble->bubble_sec = units * (costs->f + costs->i + costs->w) / 3.0 +
+                             (equal ? 0.0 : micro_batches * fmax(0.0, opens));
+        bubble->exactness = equal ? DPR_EXACT : DPR_APPROXIMATE;
     }
-    bubble->bubble_sec = units * (costs->f + costs->i + costs->w) / 3.0;
-    bubble->exactness =
-        ranks == 1 || (equal && micro_batches >= 2 * ranks) ? DPR_EXACT : DPR_APPROXIMATE;
 }
 
 static void form_v_min(int ranks, int micro_batches, const costs_t *costs, dpr_bubble_t *bubble)
 {
-    const int units = ranks % 3 == 1 ? 4 * ranks - 5 : 4 * ranks - 7;
-    form_of_units(ranks, micro_batches, ranks == 1 ? 0 : units, costs, bubble);
+    const double opens = 6.0 * fmax(costs->f, costs->i) - 2.0 * (costs->f + costs->i + costs->w);
+    form_of_units(ranks, micro_batches, ranks % 3 == 0 ? 4 * ranks - 4 : 4 * ranks - 5, opens,
+                  costs, bubble);
 }
 
 static void form_v_half(int ranks, int micro_batches, const costs_t *costs, dpr_bubble_t *bubble)
 {
-    int units = ranks % 2 == 0 ? 3 * ranks - 3 : 3 * ranks - 4;
-    if (ranks == 1 || ranks == 2 || ranks == 4) {
-        units = ranks == 4 ? 7 : ranks - 1;
-    }
-    form_of_units(ranks, micro_batches, units, costs, bubble);
-    if (ranks == 6 && bubble->exactness == DPR_EXACT) {
-        bubble->exactness = DPR_UPPER_BOUND;
-    }
-    bubble->condition = ranks == 6 ? never : bubble->condition;
+    const double opens = 2.0 * fabs(costs->f - costs->i) - costs->w;
+    form_of_units(ranks, micro_batches, ranks % 2 == 0 ? 3 * ranks - 3 : 3 * ranks - 4, opens,
+                  costs, bubble);
 }
 
 form_fn_t dpr_bubble_more_form(const char *schedule)
@@ -192,4 +196,43 @@ form_fn_t dpr_bubble_more_form(const char *schedule)
         }
     }
     return NULL;
+}
+
+/* How many wire times the longest path holds, 0 where that is not known. */
+static double count_wires(const char *schedule, int ranks, int micro_batches, const costs_t *costs)
+{
+    const double P = ranks;
+    if (strcmp(schedule, "gpipe") == 0) {
+        return 2.0 * (P - 1.0);
+    }
+    if (strcmp(schedule, "1f1b") == 0 && micro_batches >= ranks) {
+        const int alone = (micro_batches + ranks - 1) / ranks;
+        return 2.0 * (micro_batches - alone) + 2.0 * (P - 2.0);
+    }
+    if (dpr_bubble_more_form(schedule) == form_interleaved && costs->stages_per_rank == 2) {
+        return 4.0 * P - 2.0;
+    }
+    return 0.0;
+}
+
+void dpr_bubble_add_wire(const char *schedule, int ranks, int micro_batches, const costs_t *costs,
+                         dpr_bubble_t *bubble)
+{
+    const double wires = count_wires(schedule, ranks, micro_batches, costs);
+    const bool whole =
+        strcmp(schedule, "1f1b") != 0 || (micro_batches % ranks == 0 && micro_batches >= 2 * ranks);
+    const bool short_wire = at_most(costs->wire, costs->f) && at_most(costs->wire, costs->b);
+    bubble->bubble_sec += wires * costs->wire;
+    if (wires > 0.0) {
+        bubble->condition =
+            strcmp(schedule, "1f1b") == 0
+                ? "no wire time; or wire <= F, wire <= B, M a multiple of P, M >= 2P"
+                : "wire <= F, wire <= B";
+    }
+    if (wires > 0.0 && whole && short_wire && bubble->exactness == DPR_EXACT) {
+        return;
+    }
+    bubble->exactness = bubble->exactness == DPR_EXACT || bubble->exactness == DPR_LOWER_BOUND
+                            ? DPR_LOWER_BOUND
+                            : DPR_APPROXIMATE;
 }

@@ -59,7 +59,8 @@ dpr_status_t dpr_traffic_total_closed_form(const char *schedule, int ranks, int 
  * all costs are 0. The makespan is a maximum of sums, so it never falls with the wire time.
  * The first message of the fill and the last of the drain are never hidden, so with tolerance 0
  * the answer is 0 for most schedules. costs->wire is not used.
- * Errors: DPR_ERR_INVALID where the tolerance is negative or not finite; DPR_ERR_MEMORY.
+ * Errors: DPR_ERR_INVALID where the tolerance or a cost is negative or not finite, or the makespan
+ * is not finite; DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_wire_hidden(const dpr_graph_t *graph, const dpr_uniform_costs_t *costs,
                              double tolerance, double *wire_sec);
@@ -78,7 +79,8 @@ double dpr_wire_bandwidth(int64_t message_bytes, double wire_sec, double latency
  * programs that change places twice within one step are missed. Makespans nearer than 1e-12
  * relative count as equal. Each graph has its own compute costs (their wire is not used), for the
  * same model may be cut into different numbers of stages.
- * Errors: DPR_ERR_INVALID where `most` is not above 0 and finite; DPR_ERR_MEMORY.
+ * Errors: DPR_ERR_INVALID where `most` is not above 0 and finite, or a cost is negative or not, or
+ * a makespan is not finite; DPR_ERR_MEMORY.
  */
 typedef struct dpr_wire_crossover {
     double wire_sec; /* NAN: they do not change places up to `most` */

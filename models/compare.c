@@ -185,9 +185,23 @@ static bool runs(const dpr_compare_config_t *config, const char *schedule,
     return status == DPR_OK;
 }
 
+static dpr_status_t check_sizes(const dpr_compare_config_t *config)
+{
+    if (config->ranks < 1 || config->ranks > DPR_MAX_RANKS) {
+        return dpr_fail(DPR_ERR_INVALID, "%d ranks: expected 1 to %d", config->ranks,
+                        DPR_MAX_RANKS);
+    }
+    if (config->micro_batches < 1 || config->micro_batches > DPR_MAX_MICRO_BATCHES) {
+        return dpr_fail(DPR_ERR_INVALID, "%d micro-batches: expected 1 to %d",
+                        config->micro_batches, DPR_MAX_MICRO_BATCHES);
+    }
+    return DPR_OK;
+}
+
 dpr_status_t dpr_compare_schedule(const dpr_compare_config_t *config, const char *schedule,
                                   dpr_comparison_t *comparison)
 {
+    DPR_TRY(check_sizes(config));
     if (dpr_schedule_find(schedule) == NULL) {
         return dpr_schedule_check(schedule, config->ranks, config->micro_batches);
     }

@@ -56,8 +56,9 @@ dpr_uniform_costs_t dpr_costs_of_cut(const dpr_uniform_costs_t *costs, int ranks
 /*
  * Plays one schedule of the table. A schedule that does not allow (P, M) is not an error: `runs` is
  * false and `reason` says why.
- * Errors: DPR_ERR_INVALID where the name is unknown, a cost is negative or not finite, or S * M is
- * above DPR_COMPARE_MAX_CELLS; those of the models compared; DPR_ERR_MEMORY.
+ * Errors: DPR_ERR_INVALID where the name is unknown, P or M is beyond what any program may have, a
+ * cost is negative or not finite, or S * M is above DPR_COMPARE_MAX_CELLS; those of the models
+ * compared; DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_compare_schedule(const dpr_compare_config_t *config, const char *schedule,
                                   dpr_comparison_t *comparison);

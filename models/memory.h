@@ -6,8 +6,8 @@
  *     schedule --> op graph: which stages a rank holds, slots of every buffer pool ----+
  *
  * The graph's slots come from exact liveness, so the peaks are those of the schedule, not an
- * estimate: what an arena for this graph takes. Not counted: samples and labels, the libraries' own
- * workspaces, the allocator's slack.
+ * estimate: what an arena for this graph takes. Not counted: samples and labels, the padding of
+ * optimizer states, the libraries' own workspaces, the allocator's slack.
  */
 #ifndef DPR_MODELS_MEMORY_H
 #define DPR_MODELS_MEMORY_H

@@ -53,8 +53,8 @@ typedef struct dpr_search {
 /*
  * Errors: those of dpr_workload_check, dpr_hardware_check and dpr_hardware_has; DPR_ERR_INVALID
  * where an option is out of range, the schedule is unknown, there are more groups or candidates
- * than the limits above, no schedule allows any combination, or nothing fits (the message says how
- * much the smallest needs); DPR_ERR_MEMORY.
+ * than the limits above, or more of both than some minutes of work, no schedule allows any
+ * combination, or nothing fits (the message says how much the smallest needs); DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_search_run(const dpr_workload_t *workload, const dpr_hardware_t *hardware,
                             const dpr_search_options_t *options, dpr_search_t *search);

@@ -8,6 +8,10 @@
 
 enum { DEVICES_MAX = 1 << 20, BATCH_MAX = 1 << 20, STEPS_MAX = 1 << 22 };
 
+/* Lowering a cell costs some sixteen times as much as playing it; 2^27 cells are lowered in a
+ * minute or two on one core (bench/models_bench.c). */
+enum { WORK_MAX = 1 << 27, LOWERING_OVER_PLAYING = 16 };
+
 /* ---- What to try ----------------------------------------------------------------------------- */
 
 static dpr_status_t check_int(const char *name, int value, int least, int most)
@@ -71,12 +75,20 @@ static dpr_status_t add_group(search_task_t *task, search_group_t group)
     group.first = task->candidate_count;
     const int samples = task->options->global_batch / group.micro_batches;
     const int most = task->options->max_devices / group.ranks;
-    for (int replicas = 1; replicas <= most && replicas <= samples; replicas++) {
-        if (samples % replicas == 0) {
-            DPR_TRY(add_candidate(task, &group, replicas));
+    for (int i = 0; i < task->divisor_count && task->divisors[i] <= most; i++) {
+        if (samples % task->divisors[i] == 0) {
+            DPR_TRY(add_candidate(task, &group, task->divisors[i]));
         }
     }
     group.count = task->candidate_count - group.first;
+    task->work +=
+        (double)cells * (1.0 + (double)group.count * task->variant_count / LOWERING_OVER_PLAYING);
+    if (task->work > WORK_MAX) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "search: more work than some minutes (%d groups so far): narrow the ranks, "
+                        "the batch or the schedules",
+                        task->group_count);
+    }
     DPR_TRY(dpr_reserve(&task->groups, &task->group_capacity, (size_t)task->group_count + 1,
                         sizeof *task->groups));
     task->groups[task->group_count++] = group;
@@ -87,8 +99,9 @@ static dpr_status_t add_schedule(search_task_t *task, const dpr_schedule_t *sche
 {
     const dpr_search_options_t *options = task->options;
     for (int ranks = options->min_ranks; ranks <= options->max_ranks; ranks++) {
-        for (int m = 1; m <= options->global_batch; m++) {
-            if (options->global_batch % m == 0 && schedule->allows(ranks, m)) {
+        for (int i = 0; i < task->divisor_count; i++) {
+            const int m = task->divisors[i];
+            if (schedule->allows(ranks, m)) {
                 DPR_TRY(add_group(task, (search_group_t){
                                             .schedule = schedule,
                                             .ranks = ranks,
@@ -113,8 +126,18 @@ static int compare_groups(const void *a, const void *b)
     return left->first - right->first;
 }
 
+static void find_divisors(search_task_t *task)
+{
+    for (int d = 1; d <= task->options->global_batch; d++) {
+        if (task->options->global_batch % d == 0) {
+            task->divisors[task->divisor_count++] = d;
+        }
+    }
+}
+
 static dpr_status_t enumerate(search_task_t *task)
 {
+    find_divisors(task);
     size_t count;
     const dpr_schedule_t *schedules = dpr_schedule_list(&count);
     if (task->options->schedule != NULL) {

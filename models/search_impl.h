@@ -4,6 +4,9 @@
 
 #include "models/search.h"
 
+/* The most that a number up to 2^20 has is 240. */
+enum { DPR_MAX_DIVISORS = 256 };
+
 /* All candidates of one (schedule, ranks, micro-batches). */
 typedef struct search_group {
     const dpr_schedule_t *schedule;
@@ -29,6 +32,9 @@ typedef struct search_task {
     size_t candidate_capacity;
     int candidate_count;
     int skipped;
+    double work;                    /* cells to lower, and a sixteenth of those to play */
+    int divisors[DPR_MAX_DIVISORS]; /* of the global batch, ascending */
+    int divisor_count;
     bool *fits;        /* [candidate] */
     dpr_step_t *steps; /* [candidate][variant] */
 

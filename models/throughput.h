@@ -114,6 +114,9 @@ dpr_status_t dpr_step_play(dpr_stepper_t *stepper, const dpr_workload_t *workloa
 dpr_status_t dpr_step_size(dpr_stepper_t *stepper, const dpr_workload_t *workload,
                            int micro_batch_size, uint64_t *peak_bytes);
 
+/* Largest S * M that a prediction plays out: some seconds, some hundred MiB. */
+#define DPR_THROUGHPUT_MAX_CELLS (1 << 21)
+
 /* ---- One layout ------------------------------------------------------------------------------ */
 
 typedef struct dpr_throughput {
@@ -132,7 +135,8 @@ typedef struct dpr_throughput {
 
 /*
  * Errors: those of dpr_workload_check, dpr_hardware_check, dpr_hardware_has and dpr_schedule_check;
- * DPR_ERR_INVALID where a size of the layout is out of range or a result is more than a number can
+ * DPR_ERR_INVALID where a size of the layout is out of range, S * M is above
+ * DPR_THROUGHPUT_MAX_CELLS, or a result is more than a number can
  * hold; DPR_ERR_MEMORY. Not fitting is no error.
  */
 dpr_status_t dpr_throughput_predict(const dpr_workload_t *workload, const dpr_hardware_t *hardware,

@@ -31,6 +31,31 @@ static void player_free(player_t *player)
     free(player->end);
 }
 
+static double play(player_t *player, double wire)
+{
+    const dpr_graph_t *graph = player->graph;
+    for (int32_t n = graph->compute_count; n < graph->node_count; n++) {
+        player->cost[n] = wire;
+    }
+    return dpr_simulate_makespan(graph, player->cost, player->end);
+}
+
+/* Costs that make a makespan: at least 0, and their sum without wire time finite. */
+static dpr_status_t check_makespan(player_t *player)
+{
+    for (int32_t n = 0; n < player->graph->compute_count; n++) {
+        if (!(player->cost[n] >= 0.0)) {
+            return dpr_fail(DPR_ERR_INVALID, "a cost is %g: expected a finite number, 0 or more",
+                            player->cost[n]);
+        }
+    }
+    /* searches go to a few times this */
+    if (!isfinite(64.0 * play(player, 0.0))) {
+        return dpr_fail(DPR_ERR_INVALID, "the costs are too large: their sum is not finite");
+    }
+    return DPR_OK;
+}
+
 static dpr_status_t player_init(player_t *player, const dpr_graph_t *graph,
                                 const dpr_uniform_costs_t *costs)
 {
@@ -40,19 +65,11 @@ static dpr_status_t player_init(player_t *player, const dpr_graph_t *graph,
     DPR_TRY_GOTO(dpr_calloc(nodes, sizeof(double), &player->cost), free_player);
     DPR_TRY_GOTO(dpr_calloc(nodes, sizeof(double), &player->end), free_player);
     dpr_uniform_costs_fill(costs, graph, player->cost);
+    DPR_TRY_GOTO(check_makespan(player), free_player);
     return DPR_OK;
 free_player:
     player_free(player);
     return status;
-}
-
-static double play(player_t *player, double wire)
-{
-    const dpr_graph_t *graph = player->graph;
-    for (int32_t n = graph->compute_count; n < graph->node_count; n++) {
-        player->cost[n] = wire;
-    }
-    return dpr_simulate_makespan(graph, player->cost, player->end);
 }
 
 static bool has_transfers(const dpr_graph_t *graph)

@@ -42,6 +42,21 @@ static void the_smallest_number_of_gpipe_is_the_closed_form(void **state)
     }
 }
 
+/* A ratio that is met to the bit is reached. */
+static void a_ratio_that_is_met_exactly_is_reached(void **state)
+{
+    (void)state;
+    const dpr_uniform_costs_t costs = {1.0, 1.3, 0.7, -1.0, -1.0, 0.1};
+    for (int M = 4; M <= 40; M += 4) {
+        dpr_micro_batch_point_t met;
+        dpr_micro_batch_point_t found;
+        assert_int_equal(dpr_micro_batches_play("1f1b", 4, M, &costs, &met), DPR_OK);
+        assert_int_equal(dpr_micro_batches_for_ratio("1f1b", 4, &costs, met.bubble_ratio, &found),
+                         DPR_OK);
+        assert_int_equal(found.micro_batches, M);
+    }
+}
+
 /* By trying all of them; 0 where none up to `most` reaches it. */
 static int try_all(const dpr_schedule_t *schedule, int P, const dpr_uniform_costs_t *costs,
                    double ratio, int most)
@@ -210,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_point_is_the_simulation),
         cmocka_unit_test(the_smallest_number_of_gpipe_is_the_closed_form),
+        cmocka_unit_test(a_ratio_that_is_met_exactly_is_reached),
         cmocka_unit_test(the_smallest_number_is_found_for_every_schedule),
         cmocka_unit_test(a_ratio_out_of_reach_is_an_error),
         cmocka_unit_test(the_best_cut_balances_bubble_and_overhead),

@@ -360,7 +360,9 @@ static void expect_exactness(const char *schedule, const char *text, dpr_exactne
 static void less_is_claimed_where_less_is_known(void **state)
 {
     (void)state;
-    expect_exactness("1f1b", "F=1,B=2,wire=0.1", DPR_LOWER_BOUND);
+    expect_exactness("1f1b", "F=1,B=2,wire=0.1", DPR_EXACT);
+    expect_exactness("1f1b", "F=1,B=2,wire=1.1", DPR_LOWER_BOUND);
+    expect_exactness("zb1p", "F=1,I=1,W=1,wire=0.1", DPR_LOWER_BOUND);
     expect_exactness("dualpipe", "F=1,I=1,W=1", DPR_EXACT);
     expect_exactness("dualpipe", "F=1,I=1,W=1,wire=1", DPR_LOWER_BOUND);
     expect_exactness("dualpipe", "F=1,I=1,W=1,FB=2.5", DPR_UPPER_BOUND);

@@ -210,6 +210,13 @@ static void hidden_wire_time_of_two_ranks_is_known(void **state)
         CAPTURE(status, text, dpr_wire_hidden(graph, &unit, bad[i], &wire));
         assert_int_equal(status, DPR_ERR_INVALID);
     }
+    const double costs[] = {NAN, INFINITY, -0.1, 1e308};
+    for (int i = 0; i < 4; i++) {
+        dpr_uniform_costs_t with = unit;
+        with.f = costs[i];
+        CAPTURE(status, text, dpr_wire_hidden(graph, &with, 0.1, &wire));
+        assert_int_equal(status, DPR_ERR_INVALID);
+    }
     const dpr_uniform_costs_t nothing = {.f = 0.0, .b = 0.0, .fb = 0.0};
     assert_int_equal(dpr_wire_hidden(graph, &nothing, 0.1, &wire), DPR_OK);
     assert_true(isinf(wire));

@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 #include "models/compare.h"
+#include "models/published.h"
+#include "tests/models/extremes.h"
 #include "tests/schedule/schedule_testing.h"
 
 static dpr_compare_config_t config_of(int ranks, int micro_batches)
@@ -154,6 +156,72 @@ static void costs_and_sizes_that_are_none_are_refused(void **state)
     assert_contains(text, "1048576");
 }
 
+/* A cost that would be taken as the default where it is negative. */
+static dpr_uniform_costs_t roll_costs(dice_t *dice)
+{
+    return (dpr_uniform_costs_t){.f = extreme_real(dice),
+                                 .i = extreme_real(dice),
+                                 .w = extreme_real(dice),
+                                 .b = dice_roll(dice, 2) == 0 ? -1.0 : extreme_real(dice),
+                                 .fb = dice_roll(dice, 2) == 0 ? -1.0 : extreme_real(dice),
+                                 .wire = extreme_real(dice)};
+}
+
+static void check_answer(const dpr_comparison_t *row)
+{
+    assert_sane(row->step_sec);
+    assert_sane(row->bubble_ratio);
+    assert_true(row->bubble_ratio <= 1.0);
+    assert_sane(row->bubble_sec);
+    assert_true(row->bubble_sec <= row->step_sec);
+    if (row->has_closed_form) {
+        assert_sane(row->closed_form.bubble_sec);
+        assert_sane(row->closed_form.busy_sec);
+    }
+    assert_true(row->traffic.messages >= 0 && row->traffic.bytes >= 0);
+}
+
+/* Whatever it is given: an answer that can be, or an error that says something. */
+static void extreme_inputs_are_answered_or_refused(void **state)
+{
+    (void)state;
+    dice_t dice = {17, 0};
+    size_t count;
+    const dpr_schedule_t *schedules = dpr_schedule_list(&count);
+    int answered = 0;
+    for (int round = 0; round < 20000; round++) {
+        dpr_compare_config_t config = config_of(extreme_int(&dice), extreme_int(&dice));
+        if (dice_roll(&dice, 2) == 0) {
+            config = config_of(1 + dice_roll(&dice, 6), 1 + dice_roll(&dice, 16));
+        }
+        if ((int64_t)config.ranks * config.micro_batches > 4096) {
+            continue; /* would be right, and slow */
+        }
+        config.costs = roll_costs(&dice);
+        config.message_bytes = dice_roll(&dice, 8) == 0 ? INT64_MAX : dice_roll(&dice, 5) - 1;
+        char text[CAPTURED_MAX];
+        dpr_status_t status;
+        dpr_comparison_t row;
+        const char *schedule = schedules[dice_roll(&dice, (int)count)].name;
+        CAPTURE(status, text, dpr_compare_schedule(&config, schedule, &row));
+        if (status != DPR_OK) {
+            assert_int_equal(status, DPR_ERR_INVALID);
+            assert_true(text[0] != '\0');
+        } else if (row.runs) {
+            check_answer(&row);
+            answered++;
+        } else {
+            assert_true(row.reason[0] != '\0');
+        }
+        dpr_published_t rows[DPR_PUBLISHED_ROWS];
+        CAPTURE(status, text, dpr_published_table(extreme_int(&dice), &config.costs, rows));
+        for (int i = 0; i < DPR_PUBLISHED_ROWS && status == DPR_OK; i++) {
+            assert_true(isfinite(rows[i].bubble_sec));
+        }
+    }
+    assert_true(answered > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +231,7 @@ int main(void)
         cmocka_unit_test(a_program_from_a_file_is_compared_alike),
         cmocka_unit_test(memory_is_of_the_rank_that_holds_most),
         cmocka_unit_test(costs_and_sizes_that_are_none_are_refused),
+        cmocka_unit_test(extreme_inputs_are_answered_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

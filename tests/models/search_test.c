@@ -274,6 +274,24 @@ static void another_winner_is_named(void **state)
     assert_true(overtaken > 0);
 }
 
+static void a_search_without_end_is_refused(void **state)
+{
+    (void)state;
+    const dpr_hardware_t hardware = real_machine();
+    const dpr_workload_t workload = real_workload();
+    const dpr_search_options_t all[] = {{1, 4096, 1 << 20, 1 << 20, 80e9, NULL, 0},
+                                        {1, 4096, 4096, 720720, 80e9, "1f1b", 0},
+                                        {1, 4096, 4096, 4096, 80e9, NULL, 0}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        dpr_search_t search;
+        char message[CAPTURED_MAX];
+        dpr_status_t status;
+        CAPTURE(status, message, dpr_search_run(&workload, &hardware, &all[i], &search));
+        assert_int_equal(status, DPR_ERR_INVALID);
+        assert_contains(message, "narrow the ranks");
+    }
+}
+
 static void extreme_inputs_are_errors_or_sane_results(void **state)
 {
     (void)state;
@@ -323,6 +341,7 @@ int main(void)
         cmocka_unit_test(the_winner_reacts_as_its_parts_do),
         cmocka_unit_test(each_cost_is_varied_by_itself),
         cmocka_unit_test(another_winner_is_named),
+        cmocka_unit_test(a_search_without_end_is_refused),
         cmocka_unit_test(extreme_inputs_are_errors_or_sane_results),
     };
     return cmocka_run_group_tests_name("search", tests, NULL, NULL);
