@@ -29,6 +29,11 @@ int plan_compare_run(int argc, char *argv[]);
 int plan_comm_run(int argc, char *argv[]);
 int plan_memory_run(int argc, char *argv[]);
 int plan_verify_run(int argc, char *argv[]);
+int plan_throughput_run(int argc, char *argv[]);
+int plan_scaling_run(int argc, char *argv[]);
+int plan_search_run(int argc, char *argv[]);
+int plan_sensitivity_run(int argc, char *argv[]);
+int plan_auto_run(int argc, char *argv[]);
 
 /* ---- plan_common.c: what commands share --------------------------------------------------------
  */

@@ -64,21 +64,17 @@ static const char doc[] =
     "is exact, a bound or an approximation for these costs. Costs are of one stage."
     "\vExamples:\n"
     "  dualpipe_plan bubbles --stages 4 --micro-batches 16\n"
-    "  dualpipe_plan bubbles --ranks 8 --micro-batches 32 --cost F=1,I=1.1,W=0.7,wire=0.05\n"
+    "  dualpipe_plan bubbles --ranks 8 --micro-batches 32 --cost I=1.1,W=0.7\n"
     "  dualpipe_plan bubbles --table --stages 16";
 
 /* ---- The published table -------------------------------------------------------------------- */
 
 static const plan_column_t published_columns[] = {
-    {"schedule", "schedule", PLAN_TEXT},
-    {"bubble_formula", "bubble", PLAN_TEXT},
-    {"bubble", "=", PLAN_REAL},
-    {"parameters", "parameters", PLAN_INT},
-    {"activation_formula", "activations", PLAN_TEXT},
-    {"activations", "=", PLAN_INT},
-    {"device_formula", "devices", PLAN_TEXT},
-    {"devices", "=", PLAN_INT},
-    {"note", "note", PLAN_TEXT},
+    {"schedule", "schedule", PLAN_TEXT}, {"bubble_formula", "bubble", PLAN_TEXT},
+    {"bubble", "=", PLAN_REAL},          {NULL, "parameters", PLAN_TEXT},
+    {"parameters", NULL, PLAN_INT},      {"activation_formula", "activations", PLAN_TEXT},
+    {"activations", "=", PLAN_INT},      {"device_formula", "devices", PLAN_TEXT},
+    {"devices", "=", PLAN_INT},          {"note", "note", PLAN_TEXT},
 };
 
 static const char *published_note(const dpr_published_t *row)
@@ -94,6 +90,7 @@ static void fill_published(const dpr_published_t *row, plan_table_t *table)
     plan_table_text(table, row->title);
     plan_table_text(table, row->bubble_formula);
     plan_table_real(table, row->applies ? row->bubble_sec : NAN);
+    plan_table_text(table, row->parameters == 1 ? "1x" : "2x");
     plan_table_int(table, row->parameters);
     plan_table_text(table, row->activation_formula);
     if (row->applies) {
@@ -356,6 +353,9 @@ static dpr_status_t print_bubbles(const options_t *options)
     const int count = options->format == PLAN_FORMAT_TEXT ? 4 : 2;
     status = plan_report_write(options->format, "dualpipe-plan-bubbles", bubbles.tables[FACTS],
                                sections, count, stdout);
+    if (status == DPR_OK) {
+        status = plan_expect_some(plan_table_rows(bubbles.tables[ROWS]), &options->schedules);
+    }
 destroy_tables:
     for (int i = 0; i < TABLES; i++) {
         plan_table_destroy(bubbles.tables[i]);

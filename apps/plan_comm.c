@@ -82,9 +82,10 @@ static const char doc[] =
     "the same for all: costs are of one of P stages."
     "\vExamples:\n"
     "  dualpipe_plan comm --ranks 4 --micro-batches 16 --message-bytes 16Mi\n"
-    "  dualpipe_plan comm --schedule dualpipe --ranks 4 --micro-batches 8 --gradient-bytes 500M "
-    "--replicas 2\n"
-    "  dualpipe_plan comm --ranks 8 --micro-batches 32 --schedule 1f1b,zb1p,dualpipe --crossover";
+    "  dualpipe_plan comm --schedule dualpipe --ranks 4 --micro-batches 8 \\\n"
+    "      --gradient-bytes 500M --replicas 2\n"
+    "  dualpipe_plan comm --schedule 1f1b,zb1p,dualpipe --ranks 8 \\\n"
+    "      --micro-batches 32 --crossover";
 
 int plan_comm_run(int argc, char *argv[])
 {

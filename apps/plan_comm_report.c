@@ -27,6 +27,7 @@ static const plan_column_t fact_columns[] = {
     {"tolerance", "tolerance", PLAN_PERCENT},
     {"replicas", "replicas", PLAN_INT},
     {"gradient_bytes", "gradients of a rank's share", PLAN_BYTES},
+    {"most_wire", "wire times looked at, up to", PLAN_REAL},
 };
 
 static const plan_column_t schedule_columns[] = {
@@ -61,10 +62,14 @@ static const plan_column_t rank_columns[] = {
 };
 
 static const plan_column_t crossover_columns[] = {
-    {"first", "shorter at first", PLAN_TEXT},
-    {"second", "shorter beyond", PLAN_TEXT},
-    {"wire", "wire time", PLAN_REAL},
+    {"first", "shorter", PLAN_TEXT},
+    {"second", "than", PLAN_TEXT},
+    {"wire", "until wire time", PLAN_REAL},
+    {"equal", NULL, PLAN_BOOL},
 };
+
+/* More pairs than these are for programs: a person sees those that change places. */
+enum { MOST_PAIRS_SHOWN = 10 };
 
 static const plan_column_t reason_columns[] = {
     {"schedule", "not possible", PLAN_TEXT},
@@ -337,21 +342,27 @@ free_counts:
     return status;
 }
 
+static double most_wire(const plan_comm_t *comm)
+{
+    const double both = comm->costs.f + dpr_uniform_b(&comm->costs);
+    return comm->most_wire > 0.0 ? comm->most_wire : 4.0 * (both > 0.0 ? both : 1.0);
+}
+
 static dpr_status_t fill_crossover(report_t *report, const entry_t *a, const entry_t *b)
 {
-    const dpr_uniform_costs_t *costs = &report->comm->costs;
-    const double most = report->comm->most_wire > 0.0 ? report->comm->most_wire
-                                                      : 4.0 * (costs->f + dpr_uniform_b(costs));
     dpr_wire_crossover_t found;
-    DPR_TRY(dpr_wire_crossover(a->graph, &a->costs, b->graph, &b->costs, most, &found));
-    const bool text = report->comm->format == PLAN_FORMAT_TEXT;
-    if (text && isnan(found.wire_sec)) {
+    DPR_TRY(dpr_wire_crossover(a->graph, &a->costs, b->graph, &b->costs, most_wire(report->comm),
+                               &found));
+    const bool whole = report->comm->format != PLAN_FORMAT_TEXT ||
+                       report->count * (report->count - 1) / 2 <= MOST_PAIRS_SHOWN;
+    if (isnan(found.wire_sec) && !whole) {
         return DPR_OK;
     }
     plan_table_t *table = report->tables[CROSSOVERS];
     plan_table_text(table, found.before <= 0 ? a->name : b->name);
     plan_table_text(table, found.before <= 0 ? b->name : a->name);
     plan_table_real(table, found.wire_sec);
+    plan_table_int(table, found.before == 0);
     return DPR_OK;
 }
 
@@ -382,6 +393,7 @@ static void fill_facts(report_t *report)
     } else {
         plan_table_none(facts);
     }
+    plan_table_real(facts, comm->crossover ? most_wire(comm) : NAN);
 }
 
 static dpr_status_t write_report(const report_t *report)
@@ -391,12 +403,13 @@ static dpr_status_t write_report(const report_t *report)
         {"not_possible", NULL, report->tables[REASONS]},
         {"crossovers", NULL, report->tables[CROSSOVERS]},
         {"channels", NULL, report->tables[CHANNELS]},
-        {"ranks", NULL, report->tables[RANKS]},
+        {"rank_list", NULL, report->tables[RANKS]},
     };
     /* a person sees the channels and ranks of one schedule at a time */
     const bool whole = report->comm->format != PLAN_FORMAT_TEXT || report->count == 1;
-    return plan_report_write(report->comm->format, "dualpipe-plan-comm", report->tables[FACTS], all,
-                             whole ? 5 : 3, stdout);
+    DPR_TRY(plan_report_write(report->comm->format, "dualpipe-plan-comm", report->tables[FACTS],
+                              all, whole ? 5 : 3, stdout));
+    return plan_expect_some(report->count, &report->comm->schedules);
 }
 
 static dpr_status_t play(report_t *report)

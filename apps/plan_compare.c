@@ -65,8 +65,8 @@ static const char doc[] =
     "parameters and communication, and memory where a model is described."
     "\vExamples:\n"
     "  dualpipe_plan compare --ranks 4 --micro-batches 8\n"
-    "  dualpipe_plan compare --ranks 8 --micro-batches 32 --sort --cost F=1,I=1,W=1,wire=0.1 "
-    "--parameters 250M --hidden 1024 --sequence 2048 --batch 64";
+    "  dualpipe_plan compare --ranks 8 --micro-batches 32 --sort --cost wire=0.1 \\\n"
+    "      --parameters 250M --hidden 1024 --sequence 2048 --batch 64";
 
 static const plan_column_t columns[] = {
     {"schedule", "schedule", PLAN_TEXT},
@@ -287,8 +287,9 @@ static dpr_status_t play(compare_t *compare)
         {"schedules", NULL, compare->tables[ROWS]},
         {"not_possible", NULL, compare->tables[REASONS]},
     };
-    return plan_report_write(compare->options->format, "dualpipe-plan-compare",
-                             compare->tables[FACTS], sections, 2, stdout);
+    DPR_TRY(plan_report_write(compare->options->format, "dualpipe-plan-compare",
+                              compare->tables[FACTS], sections, 2, stdout));
+    return plan_expect_some(plan_table_rows(compare->tables[ROWS]), &compare->options->schedules);
 }
 
 static dpr_status_t run(options_t *options)

@@ -19,6 +19,11 @@ static const plan_command_t commands[] = {
     {"comm", "messages, bytes, bandwidth needed, reductions", plan_comm_run},
     {"memory", "what every rank holds", plan_memory_run},
     {"verify", "check a program: data flow, deadlock, placement", plan_verify_run},
+    {"throughput", "step time, tokens per second, FLOPs utilization", plan_throughput_run},
+    {"scaling", "weak and strong scaling, and where it stops paying", plan_scaling_run},
+    {"search", "the best layout within limits", plan_search_run},
+    {"auto", "the best program that a scheduler finds within limits", plan_auto_run},
+    {"sensitivity", "what each cost does to the best layout", plan_sensitivity_run},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -3,13 +3,14 @@
 #include <string.h>
 
 #include "apps/plan.h"
+#include "apps/plan_memory_exact.h"
 #include "apps/plan_model.h"
 #include "apps/plan_options.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "schedule/csv.h"
 
-enum key { KEY_LIMIT = 0x2000, KEY_FILE, KEY_PER_RANK };
+enum key { KEY_LIMIT = 0x2000, KEY_FILE, KEY_PER_RANK, KEY_EXACT };
 
 typedef struct options {
     plan_schedules_t schedules;
@@ -18,6 +19,7 @@ typedef struct options {
     const char *file;
     uint64_t limit; /* 0: none */
     bool per_rank;
+    bool exact;
 } options_t;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -38,6 +40,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_PER_RANK:
         options->per_rank = true;
         return 0;
+    case KEY_EXACT:
+        options->exact = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -55,6 +60,11 @@ static const struct argp_option own_options[] = {
     {.name = "per-rank",
      .key = KEY_PER_RANK,
      .doc = "Print every rank, as is done for a single schedule"},
+    {.name = "exact",
+     .key = KEY_EXACT,
+     .doc =
+         "MLP in fp32: all that a run of dualpipe_train holds on its device, to the byte, samples "
+         "included"},
     {0},
 };
 
@@ -63,12 +73,14 @@ static const char doc[] =
     "backward, and the buffers of transfers, from the exact liveness of the program. Samples, "
     "libraries and the allocator's slack come on top."
     "\vExamples:\n"
-    "  dualpipe_plan memory --ranks 4 --micro-batches 16 --parameters 250M --hidden 1024 "
-    "--sequence 2048 --batch 64\n"
-    "  dualpipe_plan memory --schedule dualpipe --ranks 8 --micro-batches 20 --model mlp "
-    "--hidden 256 --blocks 16 --micro-batch-size 32 --dtype fp32\n"
-    "  dualpipe_plan memory --ranks 4 --micro-batches 8 --model sizes --parameters 10M "
-    "--saved-bytes 64Mi --message-bytes 1Mi --limit 1G";
+    "  dualpipe_plan memory --ranks 4 --micro-batches 16 --parameters 250M \\\n"
+    "      --hidden 1024 --sequence 2048 --batch 64\n"
+    "  dualpipe_plan memory --schedule dualpipe --ranks 8 --micro-batches 20 \\\n"
+    "      --model mlp --hidden 256 --blocks 16 --micro-batch-size 32 --dtype fp32\n"
+    "  dualpipe_plan memory --ranks 4 --micro-batches 8 --model sizes \\\n"
+    "      --parameters 10M --saved-bytes 64Mi --message-bytes 1Mi --limit 1G\n"
+    "  dualpipe_plan memory --exact --ranks 4 --micro-batches 10 --model mlp \\\n"
+    "      --hidden 256 --blocks 16 --micro-batch-size 32 --dtype fp32";
 
 static const plan_column_t rank_columns[] = {
     {"schedule", "schedule", PLAN_TEXT},
@@ -121,13 +133,18 @@ typedef struct memory {
 static dpr_status_t create_tables(memory_t *memory)
 {
     memcpy(limited_columns, rank_columns, sizeof rank_columns);
+    int columns = RANK_COLUMNS;
+    if (memory->options->exact) {
+        memcpy(limited_columns, plan_exact_columns, sizeof plan_exact_columns);
+        columns = PLAN_EXACT_COLUMNS;
+    }
     if (memory->options->limit > 0) {
-        limited_columns[RANK_COLUMNS - 1].title = "fits";
+        limited_columns[columns - 1].title = "fits";
     }
     DPR_TRY(plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0],
                               &memory->tables[FACTS]));
-    DPR_TRY(plan_table_create(limited_columns, RANK_COLUMNS, &memory->tables[LARGEST]));
-    DPR_TRY(plan_table_create(limited_columns, RANK_COLUMNS, &memory->tables[RANKS]));
+    DPR_TRY(plan_table_create(limited_columns, columns, &memory->tables[LARGEST]));
+    DPR_TRY(plan_table_create(limited_columns, columns, &memory->tables[RANKS]));
     return plan_table_create(reason_columns, 2, &memory->tables[REASONS]);
 }
 
@@ -228,6 +245,10 @@ static dpr_status_t count_program(memory_t *memory, const dpr_program_t *program
                         "%s: %d stages of %d micro-batches are too many: at most %d in all", name,
                         program->stages, program->micro_batches, DPR_COMPARE_MAX_CELLS);
     }
+    if (memory->options->exact) {
+        return plan_exact_count(&memory->options->model, program, name, memory->options->limit,
+                                memory->tables[LARGEST], memory->tables[RANKS]);
+    }
     DPR_TRY(dpr_graph_create(program, NULL, &graph));
     const dpr_status_t status = count_graph(memory, graph, name);
     dpr_graph_destroy(graph);
@@ -296,11 +317,12 @@ static dpr_status_t write_report(const memory_t *memory)
             (plan_section_t){"schedules", "the rank that holds most:", memory->tables[LARGEST]};
     }
     if (!text || one || options->per_rank) {
-        sections[count++] = (plan_section_t){"ranks", NULL, memory->tables[RANKS]};
+        sections[count++] = (plan_section_t){"rank_list", NULL, memory->tables[RANKS]};
     }
     sections[count++] = (plan_section_t){"not_possible", NULL, memory->tables[REASONS]};
-    return plan_report_write(options->format, "dualpipe-plan-memory", memory->tables[FACTS],
-                             sections, count, stdout);
+    DPR_TRY(plan_report_write(options->format, "dualpipe-plan-memory", memory->tables[FACTS],
+                              sections, count, stdout));
+    return plan_expect_some(plan_table_rows(memory->tables[LARGEST]), &options->schedules);
 }
 
 static dpr_status_t run(options_t *options)
@@ -311,6 +333,9 @@ static dpr_status_t run(options_t *options)
                                   options->schedules.micro_batches > 0)) {
         return dpr_fail(DPR_ERR_INVALID, "give either --schedule-file or --schedule, --ranks and "
                                          "--micro-batches, not both");
+    }
+    if (options->exact) {
+        DPR_TRY(plan_exact_check(&options->model));
     }
     DPR_TRY_GOTO(create_tables(&memory), destroy_tables);
     DPR_TRY_GOTO(options->file != NULL ? add_file(&memory) : add_schedules(&memory),

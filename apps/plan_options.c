@@ -201,3 +201,13 @@ dpr_status_t plan_schedules_complete(plan_schedules_t *schedules, bool ranks_nee
     }
     return DPR_OK;
 }
+
+dpr_status_t plan_expect_some(int found, const plan_schedules_t *schedules)
+{
+    if (found > 0) {
+        return DPR_OK;
+    }
+    return dpr_fail(DPR_ERR_INVALID,
+                    "--micro-batches %d: none of the schedules can run them; the report says why",
+                    schedules->micro_batches);
+}

@@ -34,6 +34,9 @@ extern const struct argp plan_schedules_argp;
  */
 dpr_status_t plan_schedules_complete(plan_schedules_t *schedules, bool ranks_needed);
 
+/* DPR_ERR_INVALID where `found` is 0: of all schedules asked for, none can run. */
+dpr_status_t plan_expect_some(int found, const plan_schedules_t *schedules);
+
 /*
  * Numbers; messages name the option, the text and the range. plan_parse_real refuses NaN.
  * plan_parse_count takes a whole number with an optional factor: k, M, G, T (powers of 1000) or Ki,

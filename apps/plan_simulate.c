@@ -2,9 +2,11 @@
 #include "apps/plan.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "apps/plan_perturb.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "models/bubbles.h"
@@ -16,6 +18,7 @@ typedef struct options {
     plan_source_t source;
     dpr_uniform_costs_t costs;
     dpr_graph_options_t graph;
+    plan_perturb_t perturb;
     bool json;
 } options_t;
 
@@ -26,6 +29,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &options->source;
         state->child_inputs[1] = &options->source;
+        state->child_inputs[2] = &options->perturb;
         return 0;
     case KEY_COST:
         return plan_argp_error(dpr_uniform_costs_parse(arg, &options->costs));
@@ -75,7 +79,9 @@ static const char doc[] =
     "closed form of its bubble and whether that is exact for these costs."
     "\vExamples:\n"
     "  dualpipe_plan simulate --schedule dualpipe --ranks 8 --micro-batches 20\n"
-    "  dualpipe_plan simulate --schedule-file plan.csv --cost F=1,B=2,wire=0.1";
+    "  dualpipe_plan simulate --schedule-file plan.csv --cost F=1,B=2,wire=0.1\n"
+    "  dualpipe_plan simulate --schedule 1f1b --ranks 4 --micro-batches 16 --straggler 2=1.3 "
+    "--jitter 0.1";
 
 /* What is printed. */
 typedef struct result {
@@ -85,6 +91,8 @@ typedef struct result {
     dpr_timeline_summary_t summary;
     bool has_form;
     dpr_bubble_t form;
+    dpr_uniform_costs_t costs; /* means, where there is a cost file */
+    dpr_montecarlo_t drawn;    /* where there is jitter */
 } result_t;
 
 static void print_form(const result_t *result)
@@ -102,10 +110,22 @@ static void print_form(const result_t *result)
     }
 }
 
+static void print_drawn(const result_t *result)
+{
+    const dpr_distribution_t *span = &result->drawn.span_sec;
+    const dpr_distribution_t *ratio = &result->drawn.bubble_ratio;
+    if (result->options->perturb.jitter > 0.0) {
+        printf("with jitter    makespan mean %g, p95 %g, from %g to %g; bubble mean %.2f %%, p95 "
+               "%.2f %% (%d draws)\n",
+               span->mean, span->p95, span->min, span->max, 100.0 * ratio->mean, 100.0 * ratio->p95,
+               result->options->perturb.draws);
+    }
+}
+
 static void print_text(const result_t *result)
 {
     const dpr_program_t *program = result->program;
-    const dpr_uniform_costs_t *costs = &result->options->costs;
+    const dpr_uniform_costs_t *costs = &result->costs;
     const dpr_timeline_summary_t *summary = &result->summary;
     printf("schedule       %s\n"
            "ranks          %d\n"
@@ -119,6 +139,7 @@ static void print_text(const result_t *result)
            dpr_uniform_b(costs), dpr_uniform_fb(costs), costs->wire, summary->span_sec,
            100.0 * summary->bubble_ratio);
     print_form(result);
+    print_drawn(result);
     printf("\n%5s  %12s  %12s  %12s  %16s\n", "rank", "busy", "bubble", "bubble ratio",
            "peak activations");
     for (int r = 0; r < program->ranks; r++) {
@@ -153,36 +174,62 @@ static json_t *ranks_to_json(const result_t *result)
     return ranks;
 }
 
+static json_t *distribution_to_json(const dpr_distribution_t *found)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "mean", found->mean, "deviation",
+                     found->deviation, "min", found->min, "median", found->median, "p95",
+                     found->p95, "max", found->max);
+}
+
+static json_t *drawn_to_json(const result_t *result)
+{
+    const plan_perturb_t *perturb = &result->options->perturb;
+    if (perturb->jitter <= 0.0) {
+        return json_null();
+    }
+    return json_pack("{s:f, s:i, s:o, s:o}", "variation", perturb->jitter, "draws", perturb->draws,
+                     "makespan", distribution_to_json(&result->drawn.span_sec), "bubble_ratio",
+                     distribution_to_json(&result->drawn.bubble_ratio));
+}
+
 static dpr_status_t print_json(const result_t *result)
 {
     const dpr_program_t *program = result->program;
-    const dpr_uniform_costs_t *costs = &result->options->costs;
+    const dpr_uniform_costs_t *costs = &result->costs;
     json_t *cost =
         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "F", costs->f, "I", costs->i, "W", costs->w,
                   "B", dpr_uniform_b(costs), "FB", dpr_uniform_fb(costs), "wire", costs->wire);
     json_t *root = json_pack(
-        "{s:s, s:s?, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:o}", "schedule", program->name,
+        "{s:s, s:s?, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:o, s:o}", "schedule", program->name,
         "schedule_file", result->options->source.file, "ranks", program->ranks, "stages",
         program->stages, "micro_batches", program->micro_batches, "cost", cost, "makespan",
         result->summary.span_sec, "bubble_ratio", result->summary.bubble_ratio, "closed_form",
-        form_to_json(result), "per_rank", ranks_to_json(result));
+        form_to_json(result), "jitter", drawn_to_json(result), "per_rank", ranks_to_json(result));
     const bool printed = root != NULL && json_dumpf(root, stdout, JSON_INDENT(2)) == 0;
     putchar('\n');
     json_decref(root);
     return printed ? DPR_OK : dpr_fail(DPR_ERR_SYSTEM, "cannot write the JSON to standard output");
 }
 
-static dpr_status_t simulate(const dpr_graph_t *graph, const dpr_uniform_costs_t *costs,
-                             dpr_timeline_summary_t *summary)
+static dpr_status_t simulate(const dpr_graph_t *graph, result_t *result)
 {
+    const plan_perturb_t *perturb = &result->options->perturb;
     double *cost = NULL;
     dpr_timeline_t timeline = {0};
     dpr_status_t status;
     DPR_TRY_GOTO(dpr_calloc((size_t)graph->node_count, sizeof *cost, &cost), free_all);
     DPR_TRY_GOTO(dpr_timeline_init(&timeline, graph), free_all);
-    dpr_uniform_costs_fill(costs, graph, cost);
+    DPR_TRY_GOTO(plan_perturb_fill(perturb, graph, &result->costs, cost), free_all);
+    if (perturb->jitter > 0.0) {
+        DPR_TRY_GOTO(plan_perturb_draw(perturb, graph, cost, &result->drawn), free_all);
+    }
     dpr_simulate(graph, cost, &timeline);
-    status = dpr_timeline_summarize(&timeline, summary);
+    status = dpr_timeline_summarize(&timeline, &result->summary);
+    if (status == DPR_OK && !isfinite(result->summary.span_sec)) {
+        dpr_timeline_summary_free(&result->summary);
+        status = dpr_fail(DPR_ERR_INVALID, "the costs sum to more than a number can hold: expected "
+                                           "smaller ones");
+    }
 free_all:
     dpr_timeline_free(&timeline);
     free(cost);
@@ -191,7 +238,8 @@ free_all:
 
 static dpr_status_t find_form(result_t *result)
 {
-    if (result->options->source.file != NULL) {
+    if (result->options->source.file != NULL ||
+        !plan_perturb_is_uniform(&result->options->perturb)) {
         return DPR_OK;
     }
     char reason[512];
@@ -209,9 +257,10 @@ static dpr_status_t run(const options_t *options, const dpr_program_t *program)
 {
     dpr_graph_t *graph;
     DPR_TRY(dpr_graph_create(program, &options->graph, &graph));
-    result_t result = {.options = options, .program = program, .graph = graph};
+    result_t result = {
+        .options = options, .program = program, .graph = graph, .costs = options->costs};
     dpr_status_t status;
-    DPR_TRY_GOTO(simulate(graph, &options->costs, &result.summary), destroy_graph);
+    DPR_TRY_GOTO(simulate(graph, &result), destroy_graph);
     DPR_TRY_GOTO(find_form(&result), free_summary);
     if (options->json) {
         status = print_json(&result);
@@ -227,11 +276,15 @@ destroy_graph:
 
 int plan_simulate_run(int argc, char *argv[])
 {
-    static const struct argp_child children[] = {
-        {.argp = &plan_generator_argp}, {.argp = &plan_file_argp}, {0}};
+    static const struct argp_child children[] = {{.argp = &plan_generator_argp},
+                                                 {.argp = &plan_file_argp},
+                                                 {.argp = &plan_perturb_argp},
+                                                 {0}};
     static const struct argp argp = {
         .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.costs = DPR_UNIFORM_COSTS_DEFAULT, .graph = DPR_GRAPH_OPTIONS_DEFAULT};
+    options_t options = {.costs = DPR_UNIFORM_COSTS_DEFAULT,
+                         .graph = DPR_GRAPH_OPTIONS_DEFAULT,
+                         .perturb = PLAN_PERTURB_DEFAULT};
     if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
         return PLAN_BAD_INPUT;
     }

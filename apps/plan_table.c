@@ -400,7 +400,7 @@ static dpr_status_t write_json(const char *name, const plan_table_t *facts,
     if (!made) {
         return dpr_fail(DPR_ERR_MEMORY, "cannot make the JSON: no memory, or a name is not UTF-8");
     }
-    return written ? DPR_OK : dpr_fail(DPR_ERR_IO, "cannot write the JSON: %m");
+    return written ? DPR_OK : dpr_fail(DPR_ERR_SYSTEM, "cannot write the JSON: %m");
 }
 
 dpr_status_t plan_report_write(plan_format_t format, const char *name, const plan_table_t *facts,
@@ -419,5 +419,5 @@ dpr_status_t plan_report_write(plan_format_t format, const char *name, const pla
     } else {
         DPR_TRY(write_text(facts, sections, count, out));
     }
-    return ferror(out) == 0 ? DPR_OK : dpr_fail(DPR_ERR_IO, "cannot write the report: %m");
+    return ferror(out) == 0 ? DPR_OK : dpr_fail(DPR_ERR_SYSTEM, "cannot write the report: %m");
 }

@@ -41,7 +41,9 @@ static void message_sink(void *user, dpr_log_level_t level, const char *text)
 {
     messages_t *messages = user;
     if (messages->live || level != DPR_LOG_ERROR) {
-        if (level != DPR_LOG_INFO || messages->rank == 0) {
+        /* before the run a warning is about the input, which is the same on all ranks */
+        const bool shared = level == DPR_LOG_INFO || (level == DPR_LOG_WARNING && !messages->live);
+        if (!shared || messages->rank == 0) {
             print_message(messages, level, text);
         }
         return;

@@ -43,6 +43,7 @@ enum key {
     KEY_RECV_SLOTS,
     KEY_RECV_AHEAD,
     KEY_SEND_SLOTS,
+    KEY_MEMORY_LIMIT,
     KEY_CHAOS,
     KEY_HELP = 'h',
     KEY_QUIET = 'q',
@@ -83,6 +84,7 @@ static const struct argp_option argp_options[] = {
     {"clock", KEY_CLOCK, "NAME", 0, "wall: real time; core: every op costs the CPU time it used; model: costs from --cost-model; auto (default): wall where every rank has a core of its own, else core", 4},
     {"cost-model", KEY_COST_MODEL, "COSTS", 0, "F=1e-3,I=1e-3,W=1e-3[,B=,FB=,wire=] in seconds, or a cost file; implies --clock model", 4},
     {"calibrate", KEY_CALIBRATE, "N", 0, "steps played to calibrate the costs (default 10)", 4},
+    {"memory-limit", KEY_MEMORY_LIMIT, "BYTES", 0, "refuse a plan of which a rank would hold more device memory, before the launch; with K, M or G: times 1024, 1024^2 or 1024^3 (default: what the device has)", 4},
     {"chaos", KEY_CHAOS, "SEED", 0, "host device: delay and reorder whatever the device's contract leaves free, by this seed", 4},
     {.doc = "Output:", .group = 5},
     {"verify", KEY_VERIFY, NULL, 0, "run the same steps in one process and compare losses and gradients", 5},
@@ -167,6 +169,27 @@ static dpr_status_t parse_seed(const char *option, const char *text, uint64_t *o
     return DPR_OK;
 }
 
+/* Bytes: a whole number, and K, M or G for a power of 1024. */
+static dpr_status_t parse_bytes(const char *option, const char *text, uint64_t *out)
+{
+    static const char suffixes[] = "KMG";
+    const uint64_t most = UINT64_C(1) << 60;
+    char *end;
+    errno = 0;
+    const unsigned long long number = strtoull(text, &end, 10);
+    const char *suffix = *end != '\0' ? strchr(suffixes, *end) : NULL;
+    const int shift = suffix != NULL ? 10 * (int)(suffix - suffixes + 1) : 0;
+    if (text[0] < '0' || text[0] > '9' || (*end != '\0' && (suffix == NULL || end[1] != '\0')) ||
+        errno == ERANGE || number < 1 || number > most >> shift) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--%s '%s': give bytes from 1 to 2^60, also with K, M or G: 65536, 64K, "
+                        "300M, 2G",
+                        option, text);
+    }
+    *out = (uint64_t)number << shift;
+    return DPR_OK;
+}
+
 static dpr_status_t parse_float(const char *option, const char *text, float *out)
 {
     char *end;
@@ -241,6 +264,8 @@ static dpr_status_t take_pipeline(int key, char *text, dpr_train_config_t *confi
         return parse_int("recv-ahead", text, &config->recv_ahead);
     case KEY_SEND_SLOTS:
         return parse_int("send-slots", text, &config->send_slots);
+    case KEY_MEMORY_LIMIT:
+        return parse_bytes("memory-limit", text, &config->memory_limit_bytes);
     case KEY_DEVICE:
         config->device = text;
         return DPR_OK;

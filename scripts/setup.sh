@@ -79,7 +79,7 @@ setup() {
         is_installed "$package" || missing+=("$package")
     done
     if [ "${#missing[@]}" -gt 0 ]; then
-        install_packages "${missing[@]}"
+        install_packages "${missing[@]}" || return
     fi
     install_data
     check_cmake

@@ -56,7 +56,7 @@ says out "makespan       66"
 says out "bubble ratio   9.09 %"
 says out "closed form    bubble 6, ratio 9.09 % (exact for these costs)"
 [ "$(grep -cE '^ +[0-7] +60 +6 +9\.09 % +9$' "$folder/out")" -eq 8 ] || fail "the table of ranks"
-expect 0 simulate --schedule 1f1b --ranks 2 --micro-batches 4 --cost F=1,B=2,wire=0.5
+expect 0 simulate --schedule zb1p --ranks 2 --micro-batches 4 --cost F=1,I=1,W=1,wire=0.5
 says out "(lower bound; exact where: no wire time)"
 expect 0 simulate --schedule-file "$golden/dualpipe_8ranks_20mb.csv" --cost F=2,I=2,W=2
 says out "makespan       132"

@@ -42,9 +42,26 @@ printf '0F0,0B0\n1F0,1B0,1B0\n' >"$scratch/twice.csv"
 bad 2 '1B0' 'a CSV with a duplicate action' --schedule-file "$scratch/twice.csv"
 printf '0F0,0B0,0F1,0B1\n1F1,1B1,1F0,1B0\n' >"$scratch/deadlock.csv"
 bad 2 'wait' 'a CSV that would deadlock' --schedule-file "$scratch/deadlock.csv"
+lowered='0UNSHARD,0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0RECV_B1,0B0,0B1'
+printf '%s\n1RECV_F1,1RECV_F0,1F0,1B0,1SEND_B0,1F1,1B1,1SEND_B1\n' "$lowered" >"$scratch/swapped.csv"
+bad 2 'rank 1 receives it after that one' 'a lowered CSV with a swapped pair of receives' \
+    --schedule-file "$scratch/swapped.csv"
+printf '%s\n1RECV_F0,1RECV_F1,1F0,1B0,1F1,1B1,1SEND_B1\n' "$lowered" >"$scratch/unsent.csv"
+bad 2 'unsent.csv:2:23: expected 1SEND_B0' 'a lowered CSV that lacks a send' \
+    --schedule-file "$scratch/unsent.csv"
 printf '0F0,0B0\n1F0,1B0\n' >"$scratch/two.csv"
 bad 3 '3|2 ranks' 'a CSV for another number of ranks' --schedule-file "$scratch/two.csv"
 bad 2 'No such file|cannot' 'a CSV that is not there' --schedule-file "$scratch/none.csv"
+
+for limit in 0 1.5G 12KB 2000000000G; do
+    bad 1 "memory-limit '$limit': give bytes from 1 to 2\^60" "the memory limit $limit" --memory-limit "$limit"
+done
+limited=(--schedule gpipe --micro-batches 40)
+bad 4 'rank 0 cannot hold its part of schedule gpipe: 368164 bytes.*allows 368163;.*would fit.*1f1b' \
+    'a plan that is one byte too large, and what would fit' "${limited[@]}" --memory-limit 368163
+bad 2 'no schedule would fit.*least is needed by' 'a limit that nothing fits' --memory-limit 1K
+run 60 mpirun -np 4 "$train" "${small[@]}" "${limited[@]}" --memory-limit 368164
+expect 0 '' 'a plan that fits to the byte runs'
 
 run 60 mpirun -np 1 "$train" "${small[@]}" --schedule 1f1b --lr 0.1 : \
     -np 1 "$train" "${small[@]}" --schedule 1f1b --lr 0.2

@@ -12,6 +12,10 @@ value() { # value KEY FILE: the first value of a key in a report
     sed -n "s/^ *\"$1\": \"\\{0,1\\}\\([^\",]*\\)\"\\{0,1\\},\\{0,1\\}\$/\\1/p" "$2" | head -1
 }
 
+values() { # values KEY FILE: all values of a key in a report, in order
+    sed -n "s/^ *\"$1\": \([^\",]*\),\{0,1\}\$/\1/p" "$2"
+}
+
 at_most() { # at_most VALUE LIMIT WHAT
     if awk -v v="$1" -v l="$2" 'BEGIN { exit !(v != "" && v + 0 <= l + 0) }'; then
         printf 'ok %s (%s)\n' "$3" "$1"
@@ -27,6 +31,12 @@ while read -r schedule ranks; do
     expect 0 '' "$what agrees with one process"
     at_most "$(value gradient_difference "$scratch/a.json")" 1e-5 "$what: gradients"
     at_most "$(value loss_difference "$scratch/a.json")" 1e-5 "$what: losses"
+    held=$(values memory_bytes "$scratch/a.json")
+    if [ "$(wc -w <<<"$held")" != "$ranks" ] || [ "$held" != "$(values predicted_memory_bytes "$scratch/a.json")" ]; then
+        fail "$what: holds other than the predicted bytes"
+    else
+        printf 'ok %s: holds the predicted bytes\n' "$what"
+    fi
     run 120 mpirun -np "$ranks" "$train" "${small[@]}" --schedule "$schedule" --steps 3 \
         --cost-model F=1e-3,I=1.2e-3,W=0.8e-3,FB=2.5e-3,wire=0.2e-3 --report "$scratch/b.json"
     expect 0 '' "$what under the model clock"
@@ -57,6 +67,14 @@ if [ -z "$(value parameters_hash "$scratch/c.json")" ] ||
 else
     printf 'ok chaos does not change a bit over MPI\n'
 fi
+
+cat >"$scratch/lowered.csv" <<'CSV'
+0UNSHARD,0F0,0F1,0SEND_F1,0SEND_F0,0RECV_B1,0RECV_B0,0B0,0B1,0RESHARD,0REDUCE_GRAD
+1UNSHARD,1RECV_F1,1RECV_F0,1F0,1B0,1F1,1I1,1SEND_B1,1SEND_B0,1W1,1RESHARD
+CSV
+run 60 mpirun -np 2 "$train" "${small[@]}" --schedule-file "$scratch/lowered.csv" --verify
+expect 0 'passed over 5 UNSHARD, RESHARD and REDUCE_GRAD cells' 'a lowered program runs and is verified'
+expect_once 'passed over' 'what is passed over is said once'
 
 run 60 mpirun -np 4 "$train" "${small[@]}" --steps 2
 expect 0 '' 'a quiet run'

@@ -1,0 +1,71 @@
+/*
+ * Which model on which machine, as options: what throughput, scaling, search and sensitivity need.
+ * Here --parameters are those of the whole model, because its layout is what is asked for.
+ */
+#ifndef DPR_APPS_PLAN_MACHINE_H
+#define DPR_APPS_PLAN_MACHINE_H
+
+#include <argp.h>
+
+#include "apps/plan.h"
+#include "apps/plan_table.h"
+#include "models/search.h"
+
+typedef struct plan_machine {
+    const char *name;        /* --hardware */
+    const char *output;      /* --hardware-output, of --hardware measure */
+    dpr_hardware_t hardware; /* of plan_machine_complete */
+    dpr_workload_t workload;
+    bool has_precision;
+} plan_machine_t;
+
+/* Input: plan_machine_t, from plan_machine_default. */
+extern const struct argp plan_machine_argp;
+
+plan_machine_t plan_machine_default(void);
+
+/* Reads or measures the hardware, and checks what is missing. Errors: DPR_ERR_INVALID, naming the
+ * option; those of dpr_hardware_read and dpr_hardware_measure. */
+dpr_status_t plan_machine_complete(plan_machine_t *machine);
+
+/* That --schedule, --ranks and --micro-batches are there and go together. Errors: DPR_ERR_INVALID,
+ * naming the option. */
+dpr_status_t plan_layout_check(const plan_source_t *source);
+
+/* plan_measure.c: measures this machine and writes its description to `path`. */
+dpr_status_t plan_measure(const char *path, dpr_hardware_t *hardware);
+
+/* --min-ranks, --max-ranks, --max-devices, --batch, --memory, --schedule, --threads. Input:
+ * dpr_search_options_t, zeroed. */
+extern const struct argp plan_space_argp;
+
+/* Defaults of what was not given. Errors: DPR_ERR_INVALID, naming the option. */
+dpr_status_t plan_space_complete(dpr_search_options_t *options);
+
+/* A time takes two columns, one in seconds for JSON and CSV, one in milliseconds for a person. */
+#define PLAN_TIME_COLUMNS(key, title)                                                              \
+    {key "_sec", NULL, PLAN_REAL},                                                                 \
+    {                                                                                              \
+        NULL, title " ms", PLAN_REAL                                                               \
+    }
+void plan_table_time(plan_table_t *table, double sec);
+
+/* The columns of a layout: schedule, ranks, micro-batches, micro-batch size, replicas. */
+#define PLAN_LAYOUT_COLUMNS                                                                        \
+    {"schedule", "schedule", PLAN_TEXT}, {"ranks", "ranks", PLAN_INT},                             \
+        {"micro_batches", "micro-batches", PLAN_INT}, {"micro_batch_size", "size", PLAN_INT},      \
+    {                                                                                              \
+        "replicas", "replicas", PLAN_INT                                                           \
+    }
+void plan_table_candidate(plan_table_t *table, const dpr_candidate_t *candidate);
+
+/* What every report of these commands opens with. */
+#define PLAN_MACHINE_COLUMNS                                                                       \
+    {"hardware", "hardware", PLAN_TEXT}, {"precision", "precision", PLAN_TEXT},                    \
+        {"parameters", "parameters", PLAN_INT}, {"hidden", "hidden", PLAN_INT},                    \
+    {                                                                                              \
+        "sequence", "sequence", PLAN_INT                                                           \
+    }
+void plan_table_machine(plan_table_t *table, const plan_machine_t *machine);
+
+#endif

@@ -1,0 +1,129 @@
+/* Options of costs that differ, and what they do to cost[node]. */
+#include "apps/plan_perturb.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/plan.h"
+#include "apps/plan_options.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "models/perturb.h"
+#include "runtime/cost_file.h"
+
+enum key { KEY_COST_FILE = 0x6000, KEY_BYTES, KEY_STRAGGLER, KEY_JITTER, KEY_DRAWS, KEY_SEED };
+
+static dpr_status_t add_straggler(plan_perturb_t *perturb, const char *text)
+{
+    if (perturb->straggler_count == PLAN_MAX_STRAGGLERS) {
+        return dpr_fail(DPR_ERR_INVALID, "--straggler: expected at most %d of them",
+                        (int)PLAN_MAX_STRAGGLERS);
+    }
+    perturb->stragglers[perturb->straggler_count++] = text;
+    return DPR_OK;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    plan_perturb_t *perturb = state->input;
+    switch (key) {
+    case KEY_COST_FILE:
+        perturb->cost_file = arg;
+        return 0;
+    case KEY_BYTES:
+        return plan_argp_error(
+            plan_parse_count("message-bytes", arg, 0, UINT64_C(1) << 50, &perturb->message_bytes));
+    case KEY_STRAGGLER:
+        return plan_argp_error(add_straggler(perturb, arg));
+    case KEY_JITTER:
+        return plan_argp_error(
+            plan_parse_real("jitter", arg, 0.0, DPR_JITTER_MAX, &perturb->jitter));
+    case KEY_DRAWS:
+        return plan_argp_error(plan_parse_int("draws", arg, 1, DPR_MAX_DRAWS, &perturb->draws));
+    case KEY_SEED:
+        return plan_argp_error(plan_parse_count("seed", arg, 0, UINT64_MAX, &perturb->seed));
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option perturb_options[] = {
+    {.name = "cost-file",
+     .key = KEY_COST_FILE,
+     .arg = "JSON",
+     .doc = "Costs a stage, or a rank and stage, and a link, instead of --cost: the forms of "
+            "dualpipe_train --cost-model"},
+    {.name = "message-bytes",
+     .key = KEY_BYTES,
+     .arg = "N",
+     .doc = "Bytes of a transfer, for the links of --cost-file (default 0: latency alone)"},
+    {.name = "straggler",
+     .key = KEY_STRAGGLER,
+     .arg = "RANK=FACTOR",
+     .doc = "Compute on this rank takes FACTOR (0.001 to 1000) times as long; may be repeated"},
+    {.name = "jitter",
+     .key = KEY_JITTER,
+     .arg = "X",
+     .doc = "Random costs, log-normal: standard deviation over mean, 0 to 2; mean and 95th "
+            "percentile over --draws steps"},
+    {.name = "draws", .key = KEY_DRAWS, .arg = "N", .doc = "Of --jitter (default 1000)"},
+    {.name = "seed", .key = KEY_SEED, .arg = "N", .doc = "Of --jitter (default 1)"},
+    {0},
+};
+
+const struct argp plan_perturb_argp = {.options = perturb_options, .parser = parse};
+
+bool plan_perturb_is_uniform(const plan_perturb_t *perturb)
+{
+    return perturb->cost_file == NULL && perturb->straggler_count == 0;
+}
+
+static dpr_status_t fill_from_file(const plan_perturb_t *perturb, const dpr_graph_t *graph,
+                                   dpr_uniform_costs_t *uniform, double *cost)
+{
+    dpr_cost_model_t model = {0};
+    DPR_TRY(dpr_cost_model_read(perturb->cost_file, &model));
+    const dpr_status_t status =
+        dpr_cost_model_fill(&model, graph, (size_t)perturb->message_bytes, cost);
+    dpr_cost_model_free(&model);
+    DPR_TRY(status);
+    dpr_uniform_costs_mean(graph, cost, uniform);
+    return DPR_OK;
+}
+
+static dpr_status_t slow_down(const plan_perturb_t *perturb, const dpr_graph_t *graph, double *cost)
+{
+    double *factor;
+    DPR_TRY(dpr_calloc((size_t)graph->ranks, sizeof *factor, &factor));
+    for (int32_t r = 0; r < graph->ranks; r++) {
+        factor[r] = 1.0;
+    }
+    dpr_status_t status = DPR_OK;
+    for (int i = 0; i < perturb->straggler_count && status == DPR_OK; i++) {
+        status = dpr_straggler_parse(perturb->stragglers[i], graph->ranks, factor);
+    }
+    if (status == DPR_OK) {
+        dpr_perturb_stragglers(graph, factor, cost);
+    }
+    free(factor);
+    return status;
+}
+
+dpr_status_t plan_perturb_fill(const plan_perturb_t *perturb, const dpr_graph_t *graph,
+                               dpr_uniform_costs_t *uniform, double *cost)
+{
+    if (perturb->cost_file != NULL) {
+        DPR_TRY(fill_from_file(perturb, graph, uniform, cost));
+    } else {
+        dpr_uniform_costs_fill(uniform, graph, cost);
+    }
+    return perturb->straggler_count > 0 ? slow_down(perturb, graph, cost) : DPR_OK;
+}
+
+dpr_status_t plan_perturb_draw(const plan_perturb_t *perturb, const dpr_graph_t *graph,
+                               const double *cost, dpr_montecarlo_t *drawn)
+{
+    const dpr_montecarlo_options_t options = {
+        .draws = perturb->draws, .variation = perturb->jitter, .seed = perturb->seed};
+    return dpr_montecarlo_run(graph, cost, &options, drawn);
+}
