@@ -3,9 +3,9 @@
  * rank.
  *
  *     epoch     one permutation of the split's samples, or the order in which they are stored
- *     position  0 .. count - 1 in that order; step k of the epoch has positions k G .. (k + 1) G -
- * 1, where G = M * micro_batch_size is the global batch row       position = (k M + m)
- * micro_batch_size + row in micro-batch m of step k
+ *     step k    positions k G .. (k + 1) G - 1 of it, where G = M * micro_batch_size is the global
+ *               batch
+ *     row       position (k M + m) micro_batch_size + row is in micro-batch m of step k
  *
  * In training a last, partial global batch is left out (another permutation leaves out others); an
  * evaluation covers every sample and pads its last batch.

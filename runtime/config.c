@@ -168,7 +168,8 @@ size_t dpr_train_config_format(const dpr_train_config_t *config, char *text, siz
         "--optimizer %s\n--lr %.9g\n--beta1 %.9g\n--beta2 %.9g\n--momentum %.9g\n"
         "--weight-decay %.9g\n--clip %.9g\n--warmup %ld\n--lr-schedule %s\n--min-lr %.9g\n"
         "--seed %llu\n--device %s\n--clock %s\n--cost-model %s\n--calibrate %d\n--verify %d\n"
-        "--recv-slots %d\n--recv-ahead %d\n--send-slots %d\n--chaos %llu\n",
+        "--recv-slots %d\n--recv-ahead %d\n--send-slots %d\n--chaos %llu\n"
+        "--memory-limit %llu\n",
         or_auto(config->schedule), or_auto(config->schedule_file), config->micro_batches,
         config->micro_batch_size, config->hidden, config->ffn, config->blocks, config->data,
         config->epochs, config->steps, dpr_optimizer_kind_name(o->kind), (double)o->learning_rate,
@@ -176,6 +177,7 @@ size_t dpr_train_config_format(const dpr_train_config_t *config, char *text, siz
         (double)o->clip_norm, (long)o->warmup_steps, dpr_lr_schedule_name(o->schedule),
         (double)o->min_lr_fraction, (unsigned long long)config->seed, config->device, config->clock,
         or_auto(config->cost_model), config->calibrate_steps, config->verify, config->recv_slots,
-        config->recv_ahead, config->send_slots, (unsigned long long)config->chaos_seed);
+        config->recv_ahead, config->send_slots, (unsigned long long)config->chaos_seed,
+        (unsigned long long)config->memory_limit_bytes);
     return (size_t)length;
 }

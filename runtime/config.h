@@ -30,6 +30,7 @@ typedef struct dpr_train_config {
     int recv_ahead;
     int send_slots; /* 0: two, or what the schedule needs */
     uint64_t chaos_seed;
+    uint64_t memory_limit_bytes; /* of device memory a rank; 0: what the device has */
 } dpr_train_config_t;
 
 /* The defaults that `dualpipe_train` runs with when nothing is said. */

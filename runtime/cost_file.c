@@ -261,6 +261,10 @@ static dpr_status_t read_root(reader_t *reader, json_t *root, dpr_cost_model_t *
 {
     DPR_TRY(dpr_json_check_object(&reader->source, "", root,
                                   "unit, comment, uniform, stages, FB, link, table"));
+    const json_t *comment = json_object_get(root, "comment");
+    if (comment != NULL && !json_is_string(comment)) {
+        return dpr_json_fail(&reader->source, "comment", "expected a string");
+    }
     DPR_TRY(read_unit(reader, root));
     json_t *uniform = json_object_get(root, "uniform");
     json_t *stages = json_object_get(root, "stages");

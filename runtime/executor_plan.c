@@ -144,15 +144,17 @@ static void plan_receives(planner_t *planner)
     }
 }
 
-/* Plans the sends that `producer` feeds. */
-static void plan_sends(planner_t *planner, int32_t producer)
+/* Plans every send whose producer is planned; a lowered program may send in another order than it
+ * produces. */
+static void plan_sends(planner_t *planner)
 {
     const dpr_graph_t *graph = planner->graph;
     for (int32_t c = 0; c < graph->channel_count; c++) {
         const dpr_channel_t *channel = &graph->channels[c];
         while (channel->source == planner->rank && planner->next_send[c] < channel->count) {
             const int32_t node = graph->send_messages[channel->first + planner->next_send[c]];
-            if (edge_source(graph, node, DPR_EDGE_DATA) != producer) {
+            const int32_t producer = edge_source(graph, node, DPR_EDGE_DATA);
+            if (planner->command_of[producer] < 0) {
                 break;
             }
             plan_command(planner, node, ROLE_SEND);
@@ -168,7 +170,7 @@ static void plan_order(planner_t *planner)
     for (int32_t node = graph->rank_begin[planner->rank];
          node < graph->rank_begin[planner->rank + 1]; node++) {
         plan_command(planner, node, ROLE_COMPUTE);
-        plan_sends(planner, node);
+        plan_sends(planner);
         plan_receives(planner);
     }
 }

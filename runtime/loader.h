@@ -27,7 +27,7 @@ typedef enum dpr_loader_order {
 /*
  * What is borrowed outlives the loader. Micro-batch m is gathered into buffer b at
  * inputs[b] + m * micro_batch_size * features and labels[b] + m * micro_batch_size; parts that are
- * not needed are not touched.
+ * not needed are not touched, and where no part is, the buffers may be NULL.
  */
 typedef struct dpr_loader_options {
     const dpr_dataset_t *dataset; /* borrowed */
@@ -37,10 +37,8 @@ typedef struct dpr_loader_options {
     int micro_batch_size;
     const bool *needs_inputs; /* [micro_batches], copied */
     const bool *needs_labels;
-    /* Two buffers of [micro_batches][micro_batch_size][features] and two of [micro_batches]
-     * [micro_batch_size], borrowed; NULL where no micro-batch needs them. */
-    float *inputs[2];
-    int32_t *labels[2];
+    float *inputs[2];   /* borrowed; [micro_batches][micro_batch_size][features] each */
+    int32_t *labels[2]; /* borrowed; [micro_batches][micro_batch_size] each */
 } dpr_loader_options_t;
 
 /*

@@ -49,8 +49,9 @@ dpr_status_t dpr_lr_schedule_parse(const char *text, dpr_lr_schedule_t *schedule
  *
  *     step < W   learning_rate (step + 1) / W
  *     constant   learning_rate
- *     cosine     floor + (learning_rate - floor) (1 + cos(pi t)) / 2, t = (step - W) / (total_steps
- * - W), floor = min_lr_fraction learning_rate; the floor itself from total_steps on
+ *     cosine     floor + (learning_rate - floor) (1 + cos(pi t)) / 2, where
+ *                floor = min_lr_fraction learning_rate, t = (step - W) / (total_steps - W);
+ *                floor itself from total_steps on
  */
 float dpr_learning_rate(const dpr_optimizer_config_t *config, long step, long total_steps);
 

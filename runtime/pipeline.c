@@ -66,35 +66,54 @@ dpr_status_t dpr_pipeline_check(const dpr_pipeline_options_t *options)
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
-static dpr_status_t lay_out_arena(dpr_pipeline_t *pipeline)
+static dpr_status_t lay_out_memory(dpr_pipeline_t *pipeline)
 {
+    const dpr_memory_parts_t parts = {.train = pipeline->train.graph,
+                                      .eval = pipeline->eval.graph,
+                                      .shapes = pipeline->shapes,
+                                      .holders = pipeline->holders,
+                                      .model = &pipeline->options.model,
+                                      .optimizer = pipeline->options.optimizer};
     DPR_TRY(dpr_arena_init(&pipeline->train.arena, pipeline->train.graph, pipeline->rank,
                            pipeline->shapes));
     DPR_TRY(dpr_arena_init(&pipeline->eval.arena, pipeline->eval.graph, pipeline->rank,
                            pipeline->shapes));
-    const size_t train_bytes = pipeline->train.arena.bytes;
-    const size_t eval_bytes = pipeline->eval.arena.bytes;
-    pipeline->arena_bytes = train_bytes > eval_bytes ? train_bytes : eval_bytes;
-    return DPR_OK;
+    return dpr_memory_of_rank(&parts, pipeline->rank, &pipeline->memory);
 }
 
-/* Refuses, with the numbers, what the device says that it cannot hold. */
+/* Says what is needed, of what, what there is, and which schedules would fit. */
+static dpr_status_t refuse_memory(const dpr_pipeline_t *pipeline, dpr_status_t status,
+                                  size_t limit_bytes, const char *limit)
+{
+    const dpr_pipeline_options_t *options = &pipeline->options;
+    const dpr_pipeline_memory_t *need = &pipeline->memory;
+    const dpr_memory_spec_t spec = {.program = options->program,
+                                    .graph = options->graph,
+                                    .model = options->model,
+                                    .optimizer = options->optimizer};
+    char fitting[1024];
+    dpr_memory_describe_fitting(&spec, limit_bytes, fitting, sizeof fitting);
+    return dpr_fail(status,
+                    "rank %d cannot hold its part of schedule %s: %zu bytes needed (%zu buffers, "
+                    "%zu parameters and gradients, %zu optimizer, %zu batches, %zu the rest), %s "
+                    "%zu; start more ranks, or lower --micro-batch-size, --hidden or --ffn; %s",
+                    pipeline->rank, options->program->name, need->total_bytes, need->arena_bytes,
+                    need->stage_bytes, need->optimizer_bytes, need->batch_bytes, need->rest_bytes,
+                    limit, limit_bytes, fitting);
+}
+
+/* Refuses, with the numbers, what the limit does not allow or the device says it cannot hold. */
 static dpr_status_t check_memory(const dpr_pipeline_t *pipeline)
 {
-    dpr_pipeline_memory_t need;
+    const size_t need = pipeline->memory.total_bytes;
+    const size_t limit = pipeline->options.memory_limit_bytes;
     dpr_device_info_t info;
-    dpr_pipeline_memory(pipeline, &need);
     dpr_device_info(pipeline->options.device, &info);
-    const double gib = 1024.0 * 1024.0 * 1024.0;
-    const double total = (double)need.arena_bytes + (double)need.stage_bytes +
-                         (double)need.optimizer_bytes + (double)need.batch_bytes;
-    if (info.memory_bytes > 0 && total > (double)info.memory_bytes) {
-        return dpr_fail(DPR_ERR_MEMORY,
-                        "rank %d cannot hold its stages: %.2f GiB needed (%.2f of them activations "
-                        "and transfers), %.2f GiB free; start more ranks, or lower "
-                        "--micro-batch-size, --hidden or --ffn",
-                        pipeline->rank, total / gib, (double)need.arena_bytes / gib,
-                        (double)info.memory_bytes / gib);
+    if (limit > 0 && need > limit) {
+        return refuse_memory(pipeline, DPR_ERR_INVALID, limit, "--memory-limit allows");
+    }
+    if (info.memory_bytes > 0 && need > info.memory_bytes) {
+        return refuse_memory(pipeline, DPR_ERR_MEMORY, info.memory_bytes, "its device has free");
     }
     return DPR_OK;
 }
@@ -121,7 +140,7 @@ static dpr_status_t allocate(dpr_pipeline_t *pipeline)
         dpr_device_alloc(device, DPR_MEMORY_PINNED, stats_bytes, (void **)&pipeline->stats_host));
     DPR_TRY(dpr_device_alloc(device, DPR_MEMORY_DEVICE, sizeof(float),
                              (void **)&pipeline->clip_factor));
-    return dpr_device_alloc(device, DPR_MEMORY_DEVICE, pipeline->arena_bytes,
+    return dpr_device_alloc(device, DPR_MEMORY_DEVICE, pipeline->memory.arena_bytes,
                             &pipeline->arena_base);
 }
 
@@ -281,8 +300,8 @@ static dpr_status_t create_executor(dpr_pipeline_t *pipeline, play_t *play)
 
 /* ---- The whole ------------------------------------------------------------------------------- */
 
-/* Everything on this rank alone: what can fail here must be known before channels are opened. */
-static dpr_status_t create_local(dpr_pipeline_t *pipeline)
+/* What this rank will need and hold, nothing of it allocated on the device yet. */
+static dpr_status_t plan_local(dpr_pipeline_t *pipeline)
 {
     const dpr_pipeline_options_t *options = &pipeline->options;
     const size_t stages = (size_t)options->program->stages;
@@ -300,8 +319,13 @@ static dpr_status_t create_local(dpr_pipeline_t *pipeline)
     pipeline->input_stride = (size_t)options->model.micro_batch_size * (size_t)options->model.input;
     pipeline->label_stride = (size_t)options->model.micro_batch_size;
     pipeline->stats_count = stages + 2 * (size_t)options->program->micro_batches;
-    DPR_TRY(lay_out_arena(pipeline));
-    DPR_TRY(check_memory(pipeline));
+    DPR_TRY(lay_out_memory(pipeline));
+    return check_memory(pipeline);
+}
+
+/* Everything on this rank alone: what can fail here must be known before channels are opened. */
+static dpr_status_t create_local(dpr_pipeline_t *pipeline)
+{
     DPR_TRY(create_streams(pipeline));
     DPR_TRY(allocate(pipeline));
     return create_stages(pipeline);
@@ -321,8 +345,10 @@ dpr_status_t dpr_pipeline_create(const dpr_pipeline_options_t *options, dpr_pipe
     DPR_TRY(dpr_calloc(1, sizeof *pipeline, &pipeline));
     pipeline->options = *options;
     pipeline->rank = dpr_comm_rank(options->comm);
-    dpr_status_t status = create_local(pipeline);
-    status = dpr_comm_agree(options->comm, status, NULL);
+    dpr_status_t status = dpr_comm_agree(options->comm, plan_local(pipeline), NULL);
+    if (status == DPR_OK) {
+        status = dpr_comm_agree(options->comm, create_local(pipeline), NULL);
+    }
     if (status == DPR_OK) {
         status = dpr_comm_agree(options->comm, create_shared(pipeline), NULL);
     }
@@ -447,21 +473,7 @@ const dpr_executor_t *dpr_pipeline_executor(const dpr_pipeline_t *pipeline)
 
 void dpr_pipeline_memory(const dpr_pipeline_t *pipeline, dpr_pipeline_memory_t *memory)
 {
-    const size_t micro_batches = (size_t)pipeline->train.graph->micro_batches;
-    *memory = (dpr_pipeline_memory_t){.arena_bytes = pipeline->arena_bytes};
-    for (int s = 0; s < pipeline->train.graph->stages; s++) {
-        if (holds(pipeline, s)) {
-            const size_t parameters = pipeline->shapes[s].parameters;
-            memory->stage_bytes += 2 * parameters * sizeof(float);
-            if (pipeline->options.optimizer != NULL) {
-                memory->optimizer_bytes +=
-                    dpr_optimizer_bytes(pipeline->options.optimizer, parameters);
-            }
-        }
-    }
-    memory->batch_bytes = 2 * micro_batches *
-                          ((pipeline->any_inputs ? pipeline->input_stride * sizeof(float) : 0) +
-                           (pipeline->any_labels ? pipeline->label_stride * sizeof(int32_t) : 0));
+    *memory = pipeline->memory;
 }
 
 bool dpr_pipeline_needs_inputs(const dpr_pipeline_t *pipeline, int micro_batch)

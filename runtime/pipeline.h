@@ -12,6 +12,7 @@
 #define DPR_RUNTIME_PIPELINE_H
 
 #include "runtime/executor.h"
+#include "runtime/memory_plan.h"
 #include "runtime/optimizer.h"
 
 typedef struct dpr_pipeline dpr_pipeline_t;
@@ -27,12 +28,15 @@ typedef struct dpr_pipeline_options {
     const dpr_optimizer_config_t *optimizer; /* NULL: gradients only, no update */
     long total_steps;                        /* for the learning rate */
     bool poison;                             /* executor.h */
+    size_t memory_limit_bytes; /* of device memory, the most a rank may hold; 0: what it has */
 } dpr_pipeline_options_t;
 
 /*
  * Errors: DPR_ERR_PROGRAM and DPR_ERR_DEADLOCK (the program; logged), DPR_ERR_INVALID (the model
- * does not fit the program), DPR_ERR_MEMORY with the bytes needed. A rank that fails leaves the
- * others in a collective call; agree on dpr_pipeline_check first for what all ranks can judge.
+ * does not fit the program, or the program not the memory limit: with the bytes needed and the
+ * schedules that would fit), DPR_ERR_MEMORY with the bytes needed. Memory is judged before anything
+ * is allocated on any rank's device. A rank that fails leaves the others in a collective call;
+ * agree on dpr_pipeline_check first for what all ranks can judge.
  */
 dpr_status_t dpr_pipeline_create(const dpr_pipeline_options_t *options, dpr_pipeline_t **pipeline);
 void dpr_pipeline_destroy(dpr_pipeline_t *pipeline); /* NULL is allowed */
@@ -51,12 +55,7 @@ dpr_stage_t *dpr_pipeline_stage(const dpr_pipeline_t *pipeline, int stage);
 int dpr_pipeline_owner(const dpr_pipeline_t *pipeline, int stage);
 const dpr_executor_t *dpr_pipeline_executor(const dpr_pipeline_t *pipeline);
 
-typedef struct dpr_pipeline_memory {
-    size_t arena_bytes;
-    size_t stage_bytes; /* parameters and gradients */
-    size_t optimizer_bytes;
-    size_t batch_bytes; /* inputs and labels, double-buffered */
-} dpr_pipeline_memory_t;
+/* What was predicted of this rank's device memory before anything was allocated. */
 void dpr_pipeline_memory(const dpr_pipeline_t *pipeline, dpr_pipeline_memory_t *memory);
 
 /* Whether this rank needs micro-batch m's inputs (it runs stage 0 on it) or labels (the last). */

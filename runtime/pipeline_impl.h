@@ -33,7 +33,7 @@ struct dpr_pipeline {
     play_t train;
     play_t eval;
     void *arena_base;
-    size_t arena_bytes;
+    dpr_pipeline_memory_t memory;
 
     dpr_stream_t *compute;
     dpr_stream_t *load;

@@ -85,13 +85,13 @@ static void print_ranks(const dpr_train_report_t *r, FILE *out)
 {
     fprintf(out, "bubble, of the span                              error, points\n");
     fprintf(out, "rank  closed form  simulated   measured  closed f.  simulated  activations  "
-                 "memory\n");
+                 "memory, bytes (predicted)\n");
     for (int i = 0; i < r->ranks; i++) {
         const dpr_rank_report_t *rank = &r->rank[i];
         fprintf(out, "%4d  ", i);
         print_bubbles(out, rank->bubble_closed_form, rank->bubble_simulated, rank->bubble_measured);
-        fprintf(out, "  %11d  %.1f MiB\n", rank->peak_activations,
-                rank->memory_bytes / (1024.0 * 1024.0));
+        fprintf(out, "  %11d  %.0f (%.0f)\n", rank->peak_activations, rank->memory_bytes,
+                rank->predicted_memory_bytes);
     }
     fprintf(out, "mean  ");
     print_bubbles(out, r->has_closed_form ? r->closed_form.bubble_ratio : NAN, r->bubble_simulated,

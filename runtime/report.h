@@ -19,7 +19,8 @@ typedef struct dpr_rank_report {
     double busy_measured_sec;
     int peak_activations;
     double arena_bytes;
-    double memory_bytes; /* all device memory at its peak */
+    double predicted_memory_bytes; /* before anything was allocated */
+    double memory_bytes;           /* all device memory at its peak */
 } dpr_rank_report_t;
 
 typedef struct dpr_verify_report {

@@ -42,12 +42,14 @@ static json_t *ranks_json(const dpr_train_report_t *r)
         const dpr_rank_report_t *rank = &r->rank[i];
         json_array_append_new(
             array,
-            json_pack("{s:i, s:o, s:{s:o, s:o}, s:i, s:o, s:o}", "rank", i, "bubble_ratio",
+            json_pack("{s:i, s:o, s:{s:o, s:o}, s:i, s:o, s:o, s:o}", "rank", i, "bubble_ratio",
                       bubbles_json(rank->bubble_closed_form, rank->bubble_simulated,
                                    rank->bubble_measured),
                       "busy_sec", "predicted", number(rank->busy_predicted_sec), "measured",
                       number(rank->busy_measured_sec), "peak_activations", rank->peak_activations,
-                      "arena_bytes", json_integer((json_int_t)rank->arena_bytes), "memory_bytes",
+                      "arena_bytes", json_integer((json_int_t)rank->arena_bytes),
+                      "predicted_memory_bytes",
+                      json_integer((json_int_t)rank->predicted_memory_bytes), "memory_bytes",
                       json_integer((json_int_t)rank->memory_bytes)));
     }
     return array;

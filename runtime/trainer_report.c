@@ -197,6 +197,7 @@ static void fill_measurement(const dpr_trainer_t *trainer, const dpr_measurement
 /* What each rank tells of its memory. */
 typedef struct rank_memory {
     double arena_bytes;
+    double predicted_bytes;
     double peak_bytes;
 } rank_memory_t;
 
@@ -207,6 +208,7 @@ static dpr_status_t gather_memory(const dpr_trainer_t *trainer, rank_memory_t *a
     dpr_pipeline_memory(trainer->pipeline, &memory);
     dpr_device_memory_usage(trainer->device, &now, &peak);
     const rank_memory_t mine = {.arena_bytes = (double)memory.arena_bytes,
+                                .predicted_bytes = (double)memory.total_bytes,
                                 .peak_bytes = (double)peak};
     return dpr_comm_allgather(trainer->comm, &mine, sizeof mine, all);
 }
@@ -230,6 +232,7 @@ static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_measurement_t *
             .peak_activations =
                 dpr_graph_peak_activations(dpr_pipeline_graph(trainer->pipeline), r),
             .arena_bytes = memory[r].arena_bytes,
+            .predicted_memory_bytes = memory[r].predicted_bytes,
             .memory_bytes = memory[r].peak_bytes,
         };
     }

@@ -131,6 +131,7 @@ static dpr_pipeline_options_t pipeline_options(const dpr_trainer_t *trainer)
         .optimizer = &config->optimizer,
         .total_steps = trainer->total_steps,
         .poison = config->chaos_seed != 0,
+        .memory_limit_bytes = (size_t)config->memory_limit_bytes,
     };
 }
 

@@ -322,6 +322,7 @@ static void a_wrong_form_names_the_line_and_the_key(void **state)
         {"{\"uniform\": {\"F\": 1, \"I\": 1, \"W\": 1,\n\"f\": 1}}",
          "c.json:2: uniform.f: unknown key; expected F, I, W, B, FB, wire"},
         {"{\"uniform\": 3}", "uniform: expected an object"},
+        {"{\n\"comment\": 3}", "c.json:2: comment: expected a string"},
         {"{\n\"unit\": \"hours\", \"uniform\": {\"F\": 1, \"I\": 1, \"W\": 1}}",
          "c.json:2: unit: expected \"s\", \"ms\" or \"us\""},
         {"{\"uniform\": {\"F\": 1, \"I\": 1, \"W\": 1},\n\"link\": {}}",

@@ -97,6 +97,7 @@ static dpr_status_t rank_create(rank_state_t *state)
         .optimizer = config->update ? &state->optimizer : NULL,
         .total_steps = config->steps,
         .poison = config->poison,
+        .memory_limit_bytes = config->memory_limit_bytes,
     };
     DPR_TRY(dpr_pipeline_create(&options, &state->pipeline));
     dpr_uniform_costs_fill(&config->costs, dpr_pipeline_graph(state->pipeline),
@@ -300,8 +301,10 @@ void rig_run(const rig_config_t *config, rig_result_t *result)
     }
     for (int r = 0; r < ranks; r++) {
         pthread_join(threads[r], NULL);
-        if (states[r].status != DPR_OK && result->status == DPR_OK) {
+        if (result->status == DPR_OK) {
             result->status = states[r].status;
+        }
+        if (states[r].status != DPR_OK && result->messages[0] == '\0') {
             memcpy(result->messages, states[r].messages, sizeof states[r].messages);
         }
     }

@@ -20,6 +20,7 @@ typedef struct rig_config {
     dpr_clock_t clock;
     uint64_t chaos_seed;
     bool poison;
+    size_t memory_limit_bytes; /* 0: none */
     dpr_uniform_costs_t costs; /* charged under the model clock */
     size_t (*count)(void);     /* read before and after each step, on no rank within it; or NULL */
 } rig_config_t;
@@ -29,7 +30,7 @@ void rig_config_default(rig_config_t *config, const dpr_program_t *program);
 
 typedef struct rig_result {
     dpr_status_t status; /* the lowest rank's that failed */
-    char messages[4096]; /* what the failing ranks logged */
+    char messages[4096]; /* what the lowest failing rank that logged anything logged */
     double loss[RIG_MAX_STEPS];
     double evaluated_loss; /* of the first step's batch, forward only, after the last step */
     double evaluated_correct;
