@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the tests that launch ranks: run() with a launcher that works as root, in a container and with
 # fewer cores than ranks; expect() to judge what it did.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1

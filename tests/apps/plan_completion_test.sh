@@ -12,6 +12,7 @@ fail() {
     failed=1
 }
 
+# shellcheck source=/dev/null
 source "$completion"
 
 # Completes the words of a command line; the last one is being typed.

@@ -181,7 +181,9 @@ static dpr_status_t rank_step(rank_state_t *state, int step)
     DPR_TRY(rank_load(state, step, step & 1));
     DPR_TRY(rank_play(state, step));
     DPR_TRY(dpr_comm_barrier(state->comm));
-    state->result->counted[step] += rank_count(state) - before;
+    if (state->rank == 0) {
+        state->result->counted[step] = rank_count(state) - before;
+    }
     DPR_TRY(dpr_comm_barrier(state->comm));
     dpr_pipeline_result(state->pipeline, &result);
     keep_stages(state, step);
