@@ -271,7 +271,7 @@ static dpr_status_t play_rivals(scheduler_t *scheduler, auto_clock_t *clock)
 /* ---- The search ----------------------------------------------------------------------------- */
 
 /* Temperatures of the runs from the best so far, that follow one run from every start. */
-static const double heats[] = {0.03, 0.1, 0.03, 0.1};
+static const double heats[] = {0.1, 0.03};
 static const double start_heat = 0.03;
 
 enum { LATER_RUNS = sizeof heats / sizeof heats[0] };
