@@ -67,7 +67,7 @@ static const char doc[] =
     "  dualpipe_plan bubbles --ranks 8 --micro-batches 32 --cost I=1.1,W=0.7\n"
     "  dualpipe_plan bubbles --table --stages 16";
 
-/* ---- The published table -------------------------------------------------------------------- */
+/* ---- The published table ---- */
 
 static const plan_column_t published_columns[] = {
     {"schedule", "schedule", PLAN_TEXT}, {"bubble_formula", "bubble", PLAN_TEXT},
@@ -142,7 +142,7 @@ destroy_tables:
     return status;
 }
 
-/* ---- Closed form beside simulation ---------------------------------------------------------- */
+/* ---- Closed form beside simulation ---- */
 
 static const plan_column_t columns[] = {
     {"schedule", "schedule", PLAN_TEXT},

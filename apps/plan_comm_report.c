@@ -109,7 +109,7 @@ static dpr_status_t create_tables(report_t *report)
     return DPR_OK;
 }
 
-/* ---- Programs ------------------------------------------------------------------------------- */
+/* ---- Programs ---- */
 
 static dpr_status_t add_program(report_t *report, const dpr_program_t *program, const char *name,
                                 bool generated)
@@ -189,7 +189,7 @@ static dpr_status_t check_work(const report_t *report)
     return DPR_OK;
 }
 
-/* ---- Rows ----------------------------------------------------------------------------------- */
+/* ---- Rows ---- */
 
 typedef struct reductions {
     dpr_reduction_t *replica; /* [ranks]; NULL: not counted */

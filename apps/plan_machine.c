@@ -29,7 +29,7 @@ enum key {
     KEY_THREADS,
 };
 
-/* ---- The model and the machine --------------------------------------------------------------- */
+/* ---- The model and the machine ---- */
 
 plan_machine_t plan_machine_default(void)
 {
@@ -139,7 +139,7 @@ dpr_status_t plan_layout_check(const plan_source_t *source)
     return DPR_OK;
 }
 
-/* ---- A search's limits ----------------------------------------------------------------------- */
+/* ---- A search's limits ---- */
 
 static error_t parse_space(int key, char *arg, struct argp_state *state)
 {
@@ -210,7 +210,7 @@ dpr_status_t plan_space_complete(dpr_search_options_t *options)
     return DPR_OK;
 }
 
-/* ---- Cells ----------------------------------------------------------------------------------- */
+/* ---- Cells ---- */
 
 void plan_table_time(plan_table_t *table, double sec)
 {

@@ -175,7 +175,7 @@ static const struct argp_option model_options[] = {
 
 const struct argp plan_model_argp = {.options = model_options, .parser = parse};
 
-/* ---- What follows from them ----------------------------------------------------------------- */
+/* ---- What follows from them ---- */
 
 static const char *name_of(int key)
 {

@@ -11,7 +11,7 @@
 
 enum key { KEY_JSON = 0x3000, KEY_CSV, KEY_COST, KEY_SCHEDULES, KEY_RANKS, KEY_MICRO_BATCHES };
 
-/* ---- Numbers -------------------------------------------------------------------------------- */
+/* ---- Numbers ---- */
 
 dpr_status_t plan_parse_real(const char *option, const char *text, double least, double most,
                              double *value)
@@ -83,7 +83,7 @@ dpr_status_t plan_expect_int(const char *option, int value, int least, int most)
     return DPR_OK;
 }
 
-/* ---- Output --------------------------------------------------------------------------------- */
+/* ---- Output ---- */
 
 static error_t parse_output(int key, char *arg, struct argp_state *state)
 {
@@ -108,7 +108,7 @@ static const struct argp_option output_options[] = {
 
 const struct argp plan_output_argp = {.options = output_options, .parser = parse_output};
 
-/* ---- Costs ---------------------------------------------------------------------------------- */
+/* ---- Costs ---- */
 
 static error_t parse_cost(int key, char *arg, struct argp_state *state)
 {
@@ -130,7 +130,7 @@ static const struct argp_option cost_options[] = {
 
 const struct argp plan_cost_argp = {.options = cost_options, .parser = parse_cost};
 
-/* ---- Several schedules ---------------------------------------------------------------------- */
+/* ---- Several schedules ---- */
 
 static dpr_status_t parse_names(const char *list, plan_schedules_t *schedules)
 {

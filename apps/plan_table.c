@@ -118,7 +118,7 @@ char *plan_format_bytes(double bytes, char *text, size_t size)
     return text;
 }
 
-/* ---- For a person --------------------------------------------------------------------------- */
+/* ---- For a person ---- */
 
 static const char *format_number(plan_style_t style, const cell_t *cell, char text[CELL_TEXT])
 {
@@ -275,7 +275,7 @@ static dpr_status_t write_text(const plan_table_t *facts, const plan_section_t *
     return DPR_OK;
 }
 
-/* ---- For programs --------------------------------------------------------------------------- */
+/* ---- For programs ---- */
 
 static void write_csv_text(const char *text, FILE *out)
 {

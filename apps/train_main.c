@@ -22,11 +22,11 @@ enum {
     EXIT_NOT_VERIFIED = 3,
 };
 
-/* ---- Messages: held back while all ranks may find the same fault, then printed at once ---------
- */
+/* ---- Messages: held back while all ranks may find the same fault, then printed at once ---- */
 
 typedef struct messages {
     int rank;
+    bool quiet;
     bool live;
     char held[8192];
 } messages_t;
@@ -86,8 +86,7 @@ static int report_set_up_failure(dpr_comm_t *comm, const messages_t *messages, d
     return exit_code_of(status);
 }
 
-/* ---- Progress ---------------------------------------------------------------------------------
- */
+/* ---- Progress ---- */
 
 typedef struct display {
     bool quiet;
@@ -162,8 +161,7 @@ static bool output_is_terminal(void)
     return terminal;
 }
 
-/* ---- The job ----------------------------------------------------------------------------------
- */
+/* ---- The job ---- */
 
 static dpr_status_t write_report(const train_options_t *options, const dpr_train_report_t *report)
 {
@@ -219,6 +217,7 @@ static int play(train_options_t *options, dpr_status_t parsed, dpr_comm_t *comm,
 {
     dpr_trainer_t *trainer = NULL;
     messages->rank = dpr_comm_rank(comm);
+    messages->quiet = options->quiet;
     if (parsed == DPR_OK) {
         parsed = check_report_path(options, messages->rank);
     }

@@ -16,6 +16,8 @@ enum key {
     KEY_SCHEDULE = 256,
     KEY_SCHEDULE_FILE,
     KEY_MICRO_BATCHES,
+    KEY_ACTIVATIONS,
+    KEY_AUTO_BUDGET,
     KEY_MICRO_BATCH_SIZE,
     KEY_HIDDEN,
     KEY_FFN,
@@ -56,6 +58,8 @@ static const struct argp_option argp_options[] = {
     {"schedule", KEY_SCHEDULE, "NAME", 0, "(default: dualpipe on an even number of ranks, dualpipev on an odd one, 1f1b on one)", 1},
     {"schedule-file", KEY_SCHEDULE_FILE, "CSV", 0, "a program to play instead: one line per rank, as dualpipe_plan schedule prints", 1},
     {"micro-batches", KEY_MICRO_BATCHES, "M", 0, "micro-batches a step (default: the least allowed from 5/2 of the ranks up)", 1},
+    {"activations", KEY_ACTIVATIONS, "N", 0, "auto: most activations of a stage that a rank may hold (default: what dualpipev needs)", 1},
+    {"auto-budget", KEY_AUTO_BUDGET, "SECONDS", 0, "auto: how long to search (default 2)", 1},
     {"recv-slots", KEY_RECV_SLOTS, "N", 0, "receive buffers a channel; 0 (default): what the schedule needs and --recv-ahead more", 1},
     {"recv-ahead", KEY_RECV_AHEAD, "N", 0, "receives posted ahead of need (default 2)", 1},
     {"send-slots", KEY_SEND_SLOTS, "N", 0, "send buffers a channel; 0 (default): 2, or more where the schedule needs it", 1},
@@ -190,13 +194,21 @@ static dpr_status_t parse_bytes(const char *option, const char *text, uint64_t *
     return DPR_OK;
 }
 
-static dpr_status_t parse_float(const char *option, const char *text, float *out)
+static dpr_status_t parse_seconds(const char *option, const char *text, double *out)
 {
     char *end;
     const double value = strtod(text, &end);
     if (end == text || *end != '\0' || !isfinite(value)) {
         return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a finite number", option, text);
     }
+    *out = value;
+    return DPR_OK;
+}
+
+static dpr_status_t parse_float(const char *option, const char *text, float *out)
+{
+    double value = 0.0;
+    DPR_TRY(parse_seconds(option, text, &value));
     *out = (float)value;
     return DPR_OK;
 }
@@ -250,6 +262,10 @@ static dpr_status_t take_pipeline(int key, char *text, dpr_train_config_t *confi
         return DPR_OK;
     case KEY_MICRO_BATCHES:
         return parse_count("micro-batches", text, &config->micro_batches);
+    case KEY_ACTIVATIONS:
+        return parse_count("activations", text, &config->activations);
+    case KEY_AUTO_BUDGET:
+        return parse_seconds("auto-budget", text, &config->auto_budget_sec);
     case KEY_MICRO_BATCH_SIZE:
         return parse_count("micro-batch-size", text, &config->micro_batch_size);
     case KEY_HIDDEN:
@@ -368,7 +384,7 @@ static char *filter_help(int key, const char *text, void *input)
     for (size_t i = 0; i < count; i++) {
         fprintf(out, "%s%s", i > 0 ? ", " : "", schedules[i].name);
     }
-    fprintf(out, " %s", text);
+    fprintf(out, ", or auto: built for the calibrated costs %s", text);
     fclose(out);
     return filled; /* argp frees it */
 }

@@ -35,7 +35,7 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* ---- Simulation ------------------------------------------------------------------------------ */
+/* ---- Simulation ---- */
 
 typedef struct rig {
     dpr_graph_t *graph;
@@ -113,7 +113,7 @@ free_all:
     return status;
 }
 
-/* ---- Monte Carlo ----------------------------------------------------------------------------- */
+/* ---- Monte Carlo ---- */
 
 static dpr_status_t bench_draws(int threads)
 {
@@ -140,7 +140,7 @@ free_all:
     return status;
 }
 
-/* ---- Search ---------------------------------------------------------------------------------- */
+/* ---- Search ---- */
 
 static const dpr_hardware_t hardware = {
     .name = "bench",

@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "models/simulate.h"
 
-/* ---- One point ------------------------------------------------------------------------------- */
+/* ---- One point ---- */
 
 static dpr_status_t check_costs(const dpr_uniform_costs_t *costs)
 {
@@ -120,7 +120,7 @@ dpr_status_t dpr_micro_batches_play(const char *name, int ranks, int micro_batch
     return play(schedule, ranks, micro_batches, costs, point);
 }
 
-/* ---- A wanted bubble ratio ------------------------------------------------------------------- */
+/* ---- A wanted bubble ratio ---- */
 
 typedef struct hunt {
     const dpr_schedule_t *schedule;
@@ -242,7 +242,7 @@ dpr_status_t dpr_micro_batches_for_ratio(const char *name, int ranks,
     return DPR_OK;
 }
 
-/* ---- A fixed batch --------------------------------------------------------------------------- */
+/* ---- A fixed batch ---- */
 
 void dpr_batch_costs_cut(const dpr_batch_costs_t *costs, int micro_batches,
                          dpr_uniform_costs_t *cut)

@@ -31,7 +31,7 @@ typedef struct scheduler {
     int32_t *order; /* scratch */
 } scheduler_t;
 
-/* ---- The judge ------------------------------------------------------------------------------ */
+/* ---- The judge ---- */
 
 static dpr_status_t fill_costs(const scheduler_t *scheduler, const dpr_graph_t *graph, double *cost)
 {
@@ -128,7 +128,7 @@ static dpr_status_t judge_order(void *user, const int32_t *order)
     return judge_order_to(user, order, &verdict);
 }
 
-/* ---- Where the search starts ---------------------------------------------------------------- */
+/* ---- Where the search starts ---- */
 
 /* Keeps the order where it is among the shortest, and no order as long is there. */
 static dpr_status_t add_start(scheduler_t *scheduler, const int32_t *order, double makespan_sec)
@@ -182,7 +182,7 @@ static dpr_status_t list_all(scheduler_t *scheduler, auto_clock_t *clock, double
     return DPR_OK;
 }
 
-/* ---- The fixed schedules -------------------------------------------------------------------- */
+/* ---- The fixed schedules ---- */
 
 static bool has_placement(const dpr_program_t *program, const auto_problem_t *problem)
 {
@@ -268,7 +268,7 @@ static dpr_status_t play_rivals(scheduler_t *scheduler, auto_clock_t *clock)
     return DPR_OK;
 }
 
-/* ---- The search ----------------------------------------------------------------------------- */
+/* ---- The search ---- */
 
 /* Temperatures of the runs from the best so far, that follow one run from every start. */
 static const double heats[] = {0.1, 0.03};

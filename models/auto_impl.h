@@ -80,7 +80,7 @@ static inline int32_t auto_op_of(const auto_problem_t *problem, int32_t lane, in
     return (lane * problem->per_lane + index) * AUTO_KINDS + kind;
 }
 
-/* ---- auto_problem.c ------------------------------------------------------------------------- */
+/* ---- auto_problem.c ---- */
 
 /* Checks the request and lays it out. Errors: those of dpr_auto_schedule. */
 dpr_status_t auto_problem_init(auto_problem_t *problem, const dpr_auto_request_t *request);
@@ -94,12 +94,12 @@ dpr_status_t auto_order_to_program(const auto_problem_t *problem, const int32_t 
 void auto_order_of_program(const auto_problem_t *problem, const dpr_program_t *program,
                            int32_t *order);
 
-/* ---- auto_bound.c --------------------------------------------------------------------------- */
+/* ---- auto_bound.c ---- */
 
 /* Seconds below which no program stays; the derivation is at the head of the file. */
 dpr_status_t auto_bound(const auto_problem_t *problem, double *bound_sec);
 
-/* ---- auto_clock.c --------------------------------------------------------------------------- */
+/* ---- auto_clock.c ---- */
 
 /*
  * Plays an order: the longest path with unlimited buffers, which is what the lowered graph has, or
@@ -130,13 +130,13 @@ void auto_clock_free(auto_clock_t *clock);
 bool auto_clock_run(auto_clock_t *clock, const auto_problem_t *problem, const int32_t *order,
                     double cutoff_sec);
 
-/* ---- auto_list.c ---------------------------------------------------------------------------- */
+/* ---- auto_list.c ---- */
 
 /* Number of rules, and the order that one of them gives; always one that keeps to the limit. */
 int auto_list_rules(const auto_problem_t *problem);
 dpr_status_t auto_list_schedule(const auto_problem_t *problem, int rule, int32_t *order);
 
-/* ---- auto_improve.c ------------------------------------------------------------------------- */
+/* ---- auto_improve.c ---- */
 
 /* Judges an order that looks shorter than all before; any status but DPR_OK ends the search. */
 typedef dpr_status_t (*auto_judge_fn_t)(void *user, const int32_t *order);

@@ -29,7 +29,7 @@ int dpr_auto_default_activations(dpr_auto_placement_t placement, int ranks)
     return (placement == DPR_AUTO_V ? 2 : 1) * (ranks + 1);
 }
 
-/* ---- The request ---------------------------------------------------------------------------- */
+/* ---- The request ---- */
 
 static dpr_status_t check_range(const char *what, int value, int most)
 {
@@ -115,7 +115,7 @@ static dpr_status_t set_limits(auto_problem_t *problem, const dpr_auto_request_t
     return DPR_OK;
 }
 
-/* ---- Lanes ---------------------------------------------------------------------------------- */
+/* ---- Lanes ---- */
 
 static void place_lanes(auto_problem_t *problem)
 {
@@ -252,7 +252,7 @@ static dpr_status_t cost_lanes(auto_problem_t *problem, const dpr_auto_request_t
     return DPR_OK;
 }
 
-/* ---- Ops ------------------------------------------------------------------------------------ */
+/* ---- Ops ---- */
 
 static void set_ops(auto_problem_t *problem)
 {

@@ -66,7 +66,7 @@ void dpr_traffic_free(dpr_traffic_counts_t *counts)
     *counts = (dpr_traffic_counts_t){0};
 }
 
-/* ---- Closed forms: by placement ------------------------------------------------------------- */
+/* ---- Closed forms: by placement ---- */
 
 /* A channel: activations or gradients from `source` to `destination`, of P ranks. */
 typedef struct link_query {
@@ -172,7 +172,7 @@ dpr_status_t dpr_traffic_total_closed_form(const char *schedule, int ranks, int 
     return DPR_OK;
 }
 
-/* ---- Gradient reductions -------------------------------------------------------------------- */
+/* ---- Gradient reductions ---- */
 
 /* holders[2 s + i]: the ranks of stage s, -1 for none; a stage lives on at most two. */
 static void find_holders(const dpr_graph_t *graph, int32_t *holders)

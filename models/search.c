@@ -35,7 +35,7 @@ int search_compare(const search_task_t *task, int variant, int a, int b)
     return order != 0 ? order : a - b;
 }
 
-/* ---- Search ---------------------------------------------------------------------------------- */
+/* ---- Search ---- */
 
 typedef struct entry {
     dpr_candidate_t candidate;
@@ -127,7 +127,7 @@ void dpr_search_free(dpr_search_t *search)
     *search = (dpr_search_t){0};
 }
 
-/* ---- Sensitivity ----------------------------------------------------------------------------- */
+/* ---- Sensitivity ---- */
 
 static const struct {
     const char *name;

@@ -60,7 +60,7 @@ dpr_status_t dpr_search_run(const dpr_workload_t *workload, const dpr_hardware_t
                             const dpr_search_options_t *options, dpr_search_t *search);
 void dpr_search_free(dpr_search_t *search); /* a zeroed one is allowed */
 
-/* ---- Sensitivity ----------------------------------------------------------------------------- */
+/* ---- Sensitivity ---- */
 
 /* The costs that are varied: each of dpr_cost_factors_t, in its order. */
 enum { DPR_COST_FACTORS = 7 };

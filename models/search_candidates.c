@@ -12,7 +12,7 @@ enum { DEVICES_MAX = 1 << 20, BATCH_MAX = 1 << 20, STEPS_MAX = 1 << 22 };
  * minute or two on one core (bench/models_bench.c). */
 enum { WORK_MAX = 1 << 27, LOWERING_OVER_PLAYING = 16 };
 
-/* ---- What to try ----------------------------------------------------------------------------- */
+/* ---- What to try ---- */
 
 static dpr_status_t check_int(const char *name, int value, int least, int most)
 {
@@ -159,7 +159,7 @@ static dpr_status_t enumerate(search_task_t *task)
     return DPR_OK;
 }
 
-/* ---- Playing --------------------------------------------------------------------------------- */
+/* ---- Playing ---- */
 
 /* A model too large to count is too large to fit, and nobody needs to hear of it. */
 static dpr_status_t size_quietly(const search_task_t *task, dpr_stepper_t *stepper,

@@ -54,7 +54,7 @@ static dpr_memory_format_t format_of(const dpr_workload_t *workload)
     return dpr_memory_format(dtype, workload->state);
 }
 
-/* ---- The graph made ready -------------------------------------------------------------------- */
+/* ---- The graph made ready ---- */
 
 static dpr_status_t find_holders(dpr_stepper_t *stepper)
 {
@@ -131,7 +131,7 @@ dpr_status_t dpr_step_size(dpr_stepper_t *stepper, const dpr_workload_t *workloa
     return DPR_OK;
 }
 
-/* ---- Costs ----------------------------------------------------------------------------------- */
+/* ---- Costs ---- */
 
 typedef struct work {
     double f;
@@ -190,7 +190,7 @@ static void fill_costs(dpr_stepper_t *stepper, const dpr_workload_t *workload,
     }
 }
 
-/* ---- After the pipeline ---------------------------------------------------------------------- */
+/* ---- After the pipeline ---- */
 
 static double largest_of(const double *values, int count)
 {
@@ -278,7 +278,7 @@ dpr_status_t dpr_step_play(dpr_stepper_t *stepper, const dpr_workload_t *workloa
     return DPR_OK;
 }
 
-/* ---- One layout ------------------------------------------------------------------------------ */
+/* ---- One layout ---- */
 
 static dpr_status_t check_layout(const dpr_layout_t *layout)
 {

@@ -68,7 +68,7 @@ typedef struct dpr_cost_factors {
         .f = 1.0, .i = 1.0, .w = 1.0, .fb = 1.0, .wire = 1.0, .reduce = 1.0, .update = 1.0         \
     }
 
-/* ---- One graph, many questions: what a search calls ------------------------------------------ */
+/* ---- One graph, many questions: what a search calls ---- */
 
 /*
  * A graph made ready: which ranks hold which stage, and room for costs. Reused from graph to graph,
@@ -117,7 +117,7 @@ dpr_status_t dpr_step_size(dpr_stepper_t *stepper, const dpr_workload_t *workloa
 /* Largest S * M that a prediction plays out: some seconds, some hundred MiB. */
 #define DPR_THROUGHPUT_MAX_CELLS (1 << 21)
 
-/* ---- One layout ------------------------------------------------------------------------------ */
+/* ---- One layout ---- */
 
 typedef struct dpr_throughput {
     dpr_step_t step;

@@ -9,7 +9,7 @@
 
 enum { LINK_ROUNDS = 50, WARM_UP_STEPS = 2 };
 
-/* ---- Links ----------------------------------------------------------------------------------- */
+/* ---- Links ---- */
 
 static bool pair_has_channel(const dpr_graph_t *graph, int low, int high)
 {
@@ -105,7 +105,7 @@ dpr_status_t dpr_calibrate_links(dpr_comm_t *comm, const dpr_graph_t *graph, siz
     return share_links(comm, table);
 }
 
-/* ---- Ops ------------------------------------------------------------------------------------- */
+/* ---- Ops ---- */
 
 /* Which entry of the table a compute node's cost belongs to. */
 static double *table_entry(dpr_cost_table_t *table, const dpr_node_t *node)
@@ -224,4 +224,17 @@ dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_d
 free_durations:
     dpr_durations_free(&durations);
     return status;
+}
+
+dpr_status_t dpr_calibrate_from_durations(const dpr_durations_t *durations, dpr_cost_table_t *table)
+{
+    const dpr_graph_t *graph = durations->graph;
+    for (int32_t c = 0; c < graph->channel_count; c++) {
+        const dpr_channel_t *channel = &graph->channels[c];
+        const size_t at =
+            (size_t)channel->source * (size_t)table->ranks + (size_t)channel->destination;
+        table->bandwidth_bytes_per_sec[at] = INFINITY;
+    }
+    DPR_TRY(fill_ops(durations, table));
+    return correct_links(durations, 0, table);
 }

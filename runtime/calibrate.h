@@ -35,4 +35,11 @@ dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_d
                                int slot, int steps, double offset_sec, dpr_cost_table_t *table,
                                dpr_durations_t *durations);
 
+/*
+ * The same table from durations that are known: each op's and link's mean, a link's as pure
+ * latency. Links between ranks that exchange nothing stay NAN.
+ */
+dpr_status_t dpr_calibrate_from_durations(const dpr_durations_t *durations,
+                                          dpr_cost_table_t *table);
+
 #endif

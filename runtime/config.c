@@ -13,6 +13,7 @@ enum { DEFAULT_BLOCKS = 16 };
 void dpr_train_config_default(dpr_train_config_t *config)
 {
     *config = (dpr_train_config_t){
+        .auto_budget_sec = 2.0,
         .micro_batch_size = 32,
         .hidden = 256,
         .ffn = 1024,
@@ -56,6 +57,7 @@ static dpr_status_t check_numbers(const dpr_train_config_t *config)
         long value, least, most;
     } ranges[] = {
         {"--micro-batches", config->micro_batches, 0, DPR_MAX_MICRO_BATCHES},
+        {"--activations", config->activations, 0, DPR_MAX_MICRO_BATCHES},
         {"--micro-batch-size", config->micro_batch_size, 1, 1 << 20},
         {"--hidden", config->hidden, 1, 1 << 20},
         {"--ffn", config->ffn, 1, 1 << 22},
@@ -89,6 +91,11 @@ dpr_status_t dpr_train_config_check(const dpr_train_config_t *config)
         return dpr_fail(DPR_ERR_INVALID,
                         "--cost-model is only used by --clock model, but --clock %s was given",
                         config->clock);
+    }
+    if (!(config->auto_budget_sec > 0.0 && config->auto_budget_sec <= 3600.0)) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--auto-budget %g is out of range: give seconds, above 0 and up to 3600",
+                        config->auto_budget_sec);
     }
     if (config->schedule != NULL && config->schedule_file != NULL) {
         return dpr_fail(DPR_ERR_INVALID,
@@ -163,7 +170,8 @@ size_t dpr_train_config_format(const dpr_train_config_t *config, char *text, siz
     const dpr_optimizer_config_t *o = &config->optimizer;
     const int length = snprintf(
         text, size,
-        "--schedule %s\n--schedule-file %s\n--micro-batches %d\n--micro-batch-size %d\n"
+        "--schedule %s\n--schedule-file %s\n--micro-batches %d\n--activations %d\n"
+        "--auto-budget %.9g\n--micro-batch-size %d\n"
         "--hidden %d\n--ffn %d\n--blocks %d\n--data %s\n--epochs %d\n--steps %ld\n"
         "--optimizer %s\n--lr %.9g\n--beta1 %.9g\n--beta2 %.9g\n--momentum %.9g\n"
         "--weight-decay %.9g\n--clip %.9g\n--warmup %ld\n--lr-schedule %s\n--min-lr %.9g\n"
@@ -171,11 +179,12 @@ size_t dpr_train_config_format(const dpr_train_config_t *config, char *text, siz
         "--recv-slots %d\n--recv-ahead %d\n--send-slots %d\n--chaos %llu\n"
         "--memory-limit %llu\n",
         or_auto(config->schedule), or_auto(config->schedule_file), config->micro_batches,
-        config->micro_batch_size, config->hidden, config->ffn, config->blocks, config->data,
-        config->epochs, config->steps, dpr_optimizer_kind_name(o->kind), (double)o->learning_rate,
-        (double)o->beta1, (double)o->beta2, (double)o->momentum, (double)o->weight_decay,
-        (double)o->clip_norm, (long)o->warmup_steps, dpr_lr_schedule_name(o->schedule),
-        (double)o->min_lr_fraction, (unsigned long long)config->seed, config->device, config->clock,
+        config->activations, config->auto_budget_sec, config->micro_batch_size, config->hidden,
+        config->ffn, config->blocks, config->data, config->epochs, config->steps,
+        dpr_optimizer_kind_name(o->kind), (double)o->learning_rate, (double)o->beta1,
+        (double)o->beta2, (double)o->momentum, (double)o->weight_decay, (double)o->clip_norm,
+        (long)o->warmup_steps, dpr_lr_schedule_name(o->schedule), (double)o->min_lr_fraction,
+        (unsigned long long)config->seed, config->device, config->clock,
         or_auto(config->cost_model), config->calibrate_steps, config->verify, config->recv_slots,
         config->recv_ahead, config->send_slots, (unsigned long long)config->chaos_seed,
         (unsigned long long)config->memory_limit_bytes);

@@ -12,6 +12,8 @@ typedef struct dpr_train_config {
     const char *schedule; /* NULL: dualpipe where P allows it, else dualpipev, 1f1b on one rank */
     const char *schedule_file; /* a CSV; takes the place of schedule and micro_batches */
     int micro_batches;         /* 0: the least the schedule allows from 5P/2 up */
+    int activations;        /* auto: most saved sets of a stage on a rank; 0: what dualpipe needs */
+    double auto_budget_sec; /* auto: of the search */
     int micro_batch_size;
     int hidden;
     int ffn;

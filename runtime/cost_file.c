@@ -18,7 +18,7 @@ typedef struct reader {
     double unit_sec;
 } reader_t;
 
-/* ---- Reading: parts -------------------------------------------------------------------------- */
+/* ---- Reading: parts ---- */
 
 /* The number under `key`, in units of `scale`; left as it is where it is absent and not required.
  */
@@ -69,7 +69,7 @@ static double *fb_at(const dpr_cost_table_t *table, int rank, int f_stage, int b
     return &table->fb[((size_t)rank * stages + (size_t)f_stage) * stages + (size_t)b_stage];
 }
 
-/* ---- Reading: the three forms ---------------------------------------------------------------- */
+/* ---- Reading: the three forms ---- */
 
 static dpr_status_t read_uniform(const reader_t *reader, json_t *object, dpr_cost_model_t *model)
 {
@@ -235,7 +235,7 @@ static dpr_status_t read_table(const reader_t *reader, json_t *object, dpr_cost_
     return read_entries(reader, object, "links", read_table_link, table);
 }
 
-/* ---- Reading: the whole ---------------------------------------------------------------------- */
+/* ---- Reading: the whole ---- */
 
 static dpr_status_t read_unit(reader_t *reader, const json_t *root)
 {
@@ -329,7 +329,7 @@ void dpr_cost_model_free(dpr_cost_model_t *model)
     *model = (dpr_cost_model_t){0};
 }
 
-/* ---- Applying -------------------------------------------------------------------------------- */
+/* ---- Applying ---- */
 
 /* B that was not given is I + W. */
 static double stage_cost(const dpr_cost_table_t *table, int kind, int32_t stage)

@@ -21,7 +21,7 @@ enum {
     BYTE_VALUES = 256,
 };
 
-/* ---- A folder's files ------------------------------------------------------------------------ */
+/* ---- A folder's files ---- */
 
 /* The path of `name`, or of `name`.gz, whichever is there. */
 static dpr_status_t find_file(const char *folder, const char *name, char path[PATH_MAX])
@@ -100,7 +100,7 @@ free_files:
     return status;
 }
 
-/* ---- What both splits share ------------------------------------------------------------------ */
+/* ---- What both splits share ---- */
 
 /* The largest label of the train split says how many classes there are. */
 static dpr_status_t count_classes(const char *folder, dpr_dataset_t *train, dpr_dataset_t *test)
@@ -175,7 +175,7 @@ free_splits:
     return status;
 }
 
-/* ---- Specs ----------------------------------------------------------------------------------- */
+/* ---- Specs ---- */
 
 static dpr_status_t open_fashion_mnist(dpr_dataset_t *train, dpr_dataset_t *test)
 {

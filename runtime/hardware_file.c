@@ -51,7 +51,7 @@ static const char top_keys[] =
     "memory_bandwidth_bytes_per_sec, memory_fraction, op_overhead_sec, devices_per_node, "
     "node_link, network_link, link_fraction";
 
-/* ---- Reading --------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 /* {"value": number, "source": "where it comes from"} */
 static dpr_status_t read_sourced(const dpr_json_source_t *source, const char *where, json_t *object,
@@ -186,7 +186,7 @@ dpr_status_t dpr_hardware_find(const char *text, const char *folder, char *path,
                     folder);
 }
 
-/* ---- Writing --------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 static int set_sourced(json_t *parent, const char *key, json_t *value, const char *from)
 {

@@ -29,7 +29,7 @@ typedef struct source {
     size_t file_bytes; /* on disk */
 } source_t;
 
-/* ---- Bytes ----------------------------------------------------------------------------------- */
+/* ---- Bytes ---- */
 
 static dpr_status_t source_open(const char *path, source_t *source)
 {
@@ -79,7 +79,7 @@ static dpr_status_t source_read(source_t *source, uint8_t *to, size_t bytes, siz
     return DPR_OK;
 }
 
-/* ---- Header ---------------------------------------------------------------------------------- */
+/* ---- Header ---- */
 
 static const char *type_name(int type)
 {
@@ -175,7 +175,7 @@ static dpr_status_t check_plausible(const source_t *source, const dpr_idx_t *idx
     return DPR_OK;
 }
 
-/* ---- The whole ------------------------------------------------------------------------------- */
+/* ---- The whole ---- */
 
 static dpr_status_t read_data(source_t *source, dpr_idx_t *idx)
 {

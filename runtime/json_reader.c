@@ -12,7 +12,7 @@
 
 enum { READ_CHUNK_BYTES = 1 << 16 };
 
-/* ---- Text ------------------------------------------------------------------------------------ */
+/* ---- Text ---- */
 
 static dpr_status_t read_stream(FILE *file, const char *path, char **text)
 {
@@ -66,7 +66,7 @@ dpr_status_t dpr_json_parse(const dpr_json_source_t *source, json_t **root)
     return DPR_OK;
 }
 
-/* ---- Where a value stands. The text is valid JSON here. -------------------------------------- */
+/* ---- Where a value stands. The text is valid JSON here. ---- */
 
 static const char *skip_space(const char *at)
 {
@@ -194,7 +194,7 @@ dpr_json_path_t dpr_json_index(const char *where, size_t index)
     return path;
 }
 
-/* ---- Values ---------------------------------------------------------------------------------- */
+/* ---- Values ---- */
 
 /* Whether `key` is one of the names in "F, I, W". */
 static bool is_allowed(const char *key, const char *allowed)

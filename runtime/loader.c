@@ -33,7 +33,7 @@ struct dpr_loader {
     bool stop;
 };
 
-/* ---- The loader's thread --------------------------------------------------------------------- */
+/* ---- The loader's thread ---- */
 
 static void select_epoch(dpr_loader_t *loader, long epoch)
 {
@@ -89,7 +89,7 @@ static void *loader_main(void *argument)
     return NULL;
 }
 
-/* ---- Creation -------------------------------------------------------------------------------- */
+/* ---- Creation ---- */
 
 static dpr_status_t count_steps(dpr_loader_t *loader)
 {
@@ -168,7 +168,7 @@ void dpr_loader_destroy(dpr_loader_t *loader)
     release(loader);
 }
 
-/* ---- The consumer's side --------------------------------------------------------------------- */
+/* ---- The consumer's side ---- */
 
 long dpr_loader_steps(const dpr_loader_t *loader)
 {

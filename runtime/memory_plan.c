@@ -10,7 +10,7 @@
 #include "runtime/arena.h"
 #include "schedule/generators.h"
 
-/* ---- One rank -------------------------------------------------------------------------------- */
+/* ---- One rank ---- */
 
 /* Sums and products that remember whether one of them went beyond the address space. */
 typedef struct tally {
@@ -113,7 +113,7 @@ dpr_status_t dpr_memory_of_rank(const dpr_memory_parts_t *parts, int rank,
     return DPR_OK;
 }
 
-/* ---- All ranks ------------------------------------------------------------------------------- */
+/* ---- All ranks ---- */
 
 /* The parts of a spec, owned. */
 typedef struct lowered {
@@ -170,7 +170,7 @@ dpr_status_t dpr_memory_predict(const dpr_memory_spec_t *spec, dpr_pipeline_memo
     return status;
 }
 
-/* ---- What fits ------------------------------------------------------------------------------- */
+/* ---- What fits ---- */
 
 /* The bytes of the fullest rank under another schedule; an error where it cannot run this. */
 static dpr_status_t fullest_rank(const dpr_memory_spec_t *spec, const char *schedule, size_t *bytes)

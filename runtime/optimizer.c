@@ -19,7 +19,7 @@ struct dpr_optimizer {
 
 enum { ALIGN_FLOATS = 64 }; /* v starts where device memory would: at a multiple of 256 bytes */
 
-/* ---- Settings -------------------------------------------------------------------------------- */
+/* ---- Settings ---- */
 
 void dpr_optimizer_config_default(dpr_optimizer_config_t *config)
 {
@@ -111,7 +111,7 @@ dpr_status_t dpr_lr_schedule_parse(const char *text, dpr_lr_schedule_t *schedule
                     text);
 }
 
-/* ---- Learning rate --------------------------------------------------------------------------- */
+/* ---- Learning rate ---- */
 
 float dpr_learning_rate(const dpr_optimizer_config_t *config, long step, long total_steps)
 {
@@ -132,7 +132,7 @@ float dpr_learning_rate(const dpr_optimizer_config_t *config, long step, long to
     return (float)(lowest + (highest - lowest) * 0.5 * (1.0 + cos(pi * t)));
 }
 
-/* ---- State ----------------------------------------------------------------------------------- */
+/* ---- State ---- */
 
 static size_t state_stride(size_t count)
 {

@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-/* ---- What needs no other rank ---------------------------------------------------------------- */
+/* ---- What needs no other rank ---- */
 
 static dpr_status_t create_graphs(const dpr_pipeline_options_t *options, dpr_graph_t **train,
                                   dpr_graph_t **eval)
@@ -64,7 +64,7 @@ dpr_status_t dpr_pipeline_check(const dpr_pipeline_options_t *options)
     return DPR_OK;
 }
 
-/* ---- Memory ---------------------------------------------------------------------------------- */
+/* ---- Memory ---- */
 
 static dpr_status_t lay_out_memory(dpr_pipeline_t *pipeline)
 {
@@ -144,7 +144,7 @@ static dpr_status_t allocate(dpr_pipeline_t *pipeline)
                             &pipeline->arena_base);
 }
 
-/* ---- Stages ---------------------------------------------------------------------------------- */
+/* ---- Stages ---- */
 
 static bool holds(const dpr_pipeline_t *pipeline, int stage)
 {
@@ -188,7 +188,7 @@ static dpr_status_t create_stages(dpr_pipeline_t *pipeline)
     return DPR_OK;
 }
 
-/* ---- Streams, channels, groups --------------------------------------------------------------- */
+/* ---- Streams, channels, groups ---- */
 
 static dpr_status_t create_link(dpr_pipeline_t *pipeline, const dpr_channel_t *channel,
                                 dpr_link_t *link)
@@ -298,7 +298,7 @@ static dpr_status_t create_executor(dpr_pipeline_t *pipeline, play_t *play)
     return dpr_executor_create(&parts, &play->executor);
 }
 
-/* ---- The whole ------------------------------------------------------------------------------- */
+/* ---- The whole ---- */
 
 /* What this rank will need and hold, nothing of it allocated on the device yet. */
 static dpr_status_t plan_local(dpr_pipeline_t *pipeline)
@@ -434,7 +434,7 @@ void dpr_pipeline_destroy(dpr_pipeline_t *pipeline)
     free(pipeline);
 }
 
-/* ---- What it holds --------------------------------------------------------------------------- */
+/* ---- What it holds ---- */
 
 const dpr_graph_t *dpr_pipeline_graph(const dpr_pipeline_t *pipeline)
 {

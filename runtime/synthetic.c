@@ -19,7 +19,7 @@
 #define STREAM_BASE (UINT64_C(0x73796e7468) << 24)
 enum { STREAM_LAYER_A = 1, STREAM_LAYER_B, STREAM_TRAIN, STREAM_TEST };
 
-/* ---- Parsing --------------------------------------------------------------------------------- */
+/* ---- Parsing ---- */
 
 enum { KEY_TRAIN, KEY_TEST, KEY_FEATURES, KEY_CLASSES, KEY_HIDDEN, KEY_SEED, KEYS };
 
@@ -93,7 +93,7 @@ dpr_status_t dpr_synthetic_parse(const char *spec, dpr_synthetic_t *synthetic)
     return DPR_OK;
 }
 
-/* ---- Making ---------------------------------------------------------------------------------- */
+/* ---- Making ---- */
 
 /* Two standard normals at once (Box-Muller), in float: a data set is millions of them. */
 static void normal_pair(uint64_t seed, uint64_t stream, uint64_t pair, float out[2])

@@ -6,8 +6,7 @@
 #include "base/memory.h"
 #include "runtime/trainer_impl.h"
 
-/* ---- Data -------------------------------------------------------------------------------------
- */
+/* ---- Data ---- */
 
 /* What every rank must know of the data, also those that hold none. */
 typedef struct data_facts {
@@ -92,8 +91,7 @@ dpr_status_t trainer_open_data(dpr_trainer_t *trainer)
     return dpr_comm_agree(trainer->comm, plan_steps(trainer, &facts), NULL);
 }
 
-/* ---- Feeds ------------------------------------------------------------------------------------
- */
+/* ---- Feeds ---- */
 
 static dpr_status_t create_feed(dpr_trainer_t *trainer, const dpr_dataset_t *dataset,
                                 dpr_loader_order_t order, const bool *needs_inputs,

@@ -114,6 +114,13 @@ dpr_status_t trainer_verify_step(dpr_trainer_t *trainer, long step);
 /* trainer_report.c: collective; fills the report on rank 0. DPR_ERR_MISMATCH as dpr_trainer_run. */
 dpr_status_t trainer_report(dpr_trainer_t *trainer, dpr_train_report_t *report);
 
+/* trainer_auto.c: collective; calibrates on a probe of its own and builds the program. */
+dpr_status_t trainer_schedule_auto(const dpr_train_config_t *config, dpr_comm_t *comm,
+                                   dpr_program_t *program);
+
+/* trainer_run.c: collective; loads the first batch, calibrates and predicts. */
+dpr_status_t trainer_prepare(dpr_trainer_t *trainer);
+
 /* trainer_run.c: whether the clock is virtual. */
 static inline bool trainer_is_virtual(const dpr_trainer_t *trainer)
 {

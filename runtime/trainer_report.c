@@ -18,8 +18,7 @@ static long first_measured_step(const dpr_trainer_t *trainer)
     return trainer->total_steps >= ENOUGH_STEPS ? WARM_UP_STEPS : 0;
 }
 
-/* ---- Parameters: one hash, and replicas equal -------------------------------------------------
- */
+/* ---- Parameters: one hash, and replicas equal ---- */
 
 static dpr_status_t hash_held_stages(dpr_trainer_t *trainer, uint64_t *hashes)
 {
@@ -90,8 +89,7 @@ free_hashes:
     return status;
 }
 
-/* ---- Facts ------------------------------------------------------------------------------------
- */
+/* ---- Facts ---- */
 
 static void fill_run(const dpr_trainer_t *trainer, dpr_train_report_t *report)
 {
@@ -162,8 +160,7 @@ static void fill_scheduler(const dpr_trainer_t *trainer, dpr_train_report_t *rep
     report->update_sec = dpr_percentile(trainer->update_sec + first, count, 0.5);
 }
 
-/* ---- Prediction and measurement ---------------------------------------------------------------
- */
+/* ---- Prediction and measurement ---- */
 
 static void fill_prediction(const dpr_trainer_t *trainer, const dpr_timeline_summary_t *at_means,
                             dpr_train_report_t *report)
@@ -266,8 +263,7 @@ free_parts:
     return status;
 }
 
-/* ---- The whole --------------------------------------------------------------------------------
- */
+/* ---- The whole ---- */
 
 /* The comparison took place on rank 0; every rank's answer is its. */
 static dpr_status_t judge_verification(dpr_trainer_t *trainer)

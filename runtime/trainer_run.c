@@ -17,8 +17,7 @@
 
 enum { PREDICTION_DRAWS = 400 };
 
-/* ---- Feeding ----------------------------------------------------------------------------------
- */
+/* ---- Feeding ---- */
 
 static void feed_start(feed_t *feed, long step)
 {
@@ -37,8 +36,7 @@ static dpr_status_t feed_load(dpr_trainer_t *trainer, feed_t *feed, int slot)
     return dpr_pipeline_load(trainer->pipeline, slot, feed->inputs[buffer], feed->labels[buffer]);
 }
 
-/* ---- Calibration and prediction ---------------------------------------------------------------
- */
+/* ---- Calibration and prediction ---- */
 
 static dpr_status_t fill_costs(dpr_trainer_t *trainer, const dpr_graph_t *graph, double *cost)
 {
@@ -124,8 +122,7 @@ static dpr_status_t predict(dpr_trainer_t *trainer)
                        &trainer->prediction);
 }
 
-/* ---- Steps ------------------------------------------------------------------------------------
- */
+/* ---- Steps ---- */
 
 static void keep_step(dpr_trainer_t *trainer, long step)
 {
@@ -196,8 +193,7 @@ static dpr_status_t evaluate(dpr_trainer_t *trainer, int slot)
     return DPR_OK;
 }
 
-/* ---- Progress ---------------------------------------------------------------------------------
- */
+/* ---- Progress ---- */
 
 static double now_sec(void)
 {
@@ -224,10 +220,9 @@ static void show_evaluation(dpr_trainer_t *trainer)
     atomic_fetch_add(&live->evaluations, 1);
 }
 
-/* ---- The scheduler thread ---------------------------------------------------------------------
- */
+/* ---- The scheduler thread ---- */
 
-static dpr_status_t prepare(dpr_trainer_t *trainer)
+dpr_status_t trainer_prepare(dpr_trainer_t *trainer)
 {
     atomic_store(&trainer->live.phase, "calibrating");
     DPR_TRY(dpr_comm_barrier(trainer->comm));
@@ -272,7 +267,7 @@ typedef struct scheduler {
 static void *scheduler_main(void *argument)
 {
     scheduler_t *scheduler = argument;
-    dpr_status_t status = prepare(scheduler->trainer);
+    dpr_status_t status = trainer_prepare(scheduler->trainer);
     if (status == DPR_OK) {
         status = train_all(scheduler->trainer);
     }
@@ -283,8 +278,7 @@ static void *scheduler_main(void *argument)
     return NULL;
 }
 
-/* ---- The caller's thread ----------------------------------------------------------------------
- */
+/* ---- The caller's thread ---- */
 
 static void show(dpr_trainer_t *trainer, dpr_progress_fn_t progress, void *user)
 {

@@ -9,8 +9,7 @@
 
 enum { CONFIG_TEXT_BYTES = 4096 };
 
-/* ---- Options: the same on all ranks -----------------------------------------------------------
- */
+/* ---- Options: the same on all ranks ---- */
 
 static size_t line_length(const char *text)
 {
@@ -48,8 +47,7 @@ static dpr_status_t compare_config(dpr_trainer_t *trainer)
     return status;
 }
 
-/* ---- Device and clock -------------------------------------------------------------------------
- */
+/* ---- Device and clock ---- */
 
 /* Ranks and cores of the node where cores are scarcest: the same answer on all ranks. */
 static dpr_status_t find_scarcest_node(dpr_trainer_t *trainer, int *node_ranks, int *node_cores)
@@ -113,8 +111,7 @@ static dpr_status_t create_device(dpr_trainer_t *trainer)
     return dpr_host_kernels_create(&trainer->kernels);
 }
 
-/* ---- Pipeline and loaders ---------------------------------------------------------------------
- */
+/* ---- Pipeline and loaders ---- */
 
 static dpr_pipeline_options_t pipeline_options(const dpr_trainer_t *trainer)
 {
@@ -161,19 +158,26 @@ static dpr_status_t check_cost_model(dpr_trainer_t *trainer)
                                trainer->predicted_cost);
 }
 
-/* ---- The whole: after each part the ranks agree, so that all fail or none does ----------------
- */
+/* ---- The whole: after each part the ranks agree, so that all fail or none does ---- */
 
 static dpr_status_t agree(dpr_trainer_t *trainer, dpr_status_t status)
 {
     return dpr_comm_agree(trainer->comm, status, NULL);
 }
 
+static dpr_status_t make_program(dpr_trainer_t *trainer)
+{
+    const char *schedule = trainer->config->schedule;
+    if (schedule != NULL && strcmp(schedule, "auto") == 0) {
+        return trainer_schedule_auto(trainer->config, trainer->comm, &trainer->program);
+    }
+    return dpr_train_config_program(trainer->config, trainer->ranks, &trainer->program);
+}
+
 static dpr_status_t set_up(dpr_trainer_t *trainer)
 {
     DPR_TRY(agree(trainer, compare_config(trainer)));
-    DPR_TRY(agree(trainer,
-                  dpr_train_config_program(trainer->config, trainer->ranks, &trainer->program)));
+    DPR_TRY(agree(trainer, make_program(trainer)));
     DPR_TRY(agree(trainer, create_device(trainer)));
     dpr_comm_set_device(trainer->comm, trainer->device);
     DPR_TRY(trainer_open_data(trainer));

@@ -15,7 +15,7 @@
 #include "base/memory.h"
 #include "schedule/csv_impl.h"
 
-/* ---- The text -------------------------------------------------------------------------------- */
+/* ---- The text ---- */
 
 bool csv_at_lowered(const parser_t *parser)
 {
@@ -81,7 +81,7 @@ void csv_notice_passed_over(const parser_t *parser)
     }
 }
 
-/* ---- The check ------------------------------------------------------------------------------- */
+/* ---- The check ---- */
 
 /* One (stage, micro-batch): on which rank, where in the text, and what has been posted of it. */
 typedef struct lowered_cell {

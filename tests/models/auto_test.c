@@ -230,7 +230,7 @@ static void one_set_a_rank_goes_one_by_one(void **state)
     dpr_program_free(&program);
 }
 
-/* ---- Brute force ---------------------------------------------------------------------------- */
+/* ---- Brute force ---- */
 
 /* All orders of one rank's F, I and W of M micro-batches, each kind in order, within a limit. */
 typedef struct lists {
@@ -337,7 +337,7 @@ static void small_ones_are_the_shortest_there_are(void **state)
     }
 }
 
-/* ---- The same again ------------------------------------------------------------------------- */
+/* ---- The same again ---- */
 
 static void iterations_decide_alone(void **state)
 {
@@ -373,7 +373,7 @@ static void the_search_shortens_what_the_lists_give(void **state)
     dpr_program_free(&program);
 }
 
-/* ---- Cost tables ---------------------------------------------------------------------------- */
+/* ---- Cost tables ---- */
 
 /* A table that says what the uniform costs say of the placement's own stages. */
 static void fill_table(dpr_cost_table_t *table, const dpr_uniform_costs_t *costs)
@@ -453,7 +453,7 @@ static void cheap_fused_ops_stay_above_the_bound(void **state)
     }
 }
 
-/* ---- What is refused ------------------------------------------------------------------------ */
+/* ---- What is refused ---- */
 
 static void expect_refusal(const dpr_auto_request_t *request, const char *part)
 {

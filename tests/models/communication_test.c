@@ -10,7 +10,7 @@
 
 static const dpr_uniform_costs_t unit = DPR_UNIFORM_COSTS_DEFAULT;
 
-/* ---- Counts --------------------------------------------------------------------------------- */
+/* ---- Counts ---- */
 
 static int64_t counted(const dpr_graph_t *graph, int source, int destination, int kind)
 {
@@ -145,7 +145,7 @@ static void sizes_that_cannot_be_counted_are_refused(void **state)
     assert_int_equal(status, DPR_ERR_INVALID);
 }
 
-/* ---- Wire time ------------------------------------------------------------------------------ */
+/* ---- Wire time ---- */
 
 static double makespan(const dpr_graph_t *graph, const dpr_uniform_costs_t *costs, double wire)
 {
@@ -316,7 +316,7 @@ static void schedules_change_places_at_the_crossover(void **state)
     assert_true(found > 0);
 }
 
-/* ---- Reductions ----------------------------------------------------------------------------- */
+/* ---- Reductions ---- */
 
 static void replicas_reduce_what_a_ring_takes(void **state)
 {

@@ -152,7 +152,7 @@ static void the_largest_rank_is_found(void **state)
     assert_int_equal(dpr_memory_largest(ranks, 1), 0);
 }
 
-/* ---- Models --------------------------------------------------------------------------------- */
+/* ---- Models ---- */
 
 static const dpr_transformer_model_t paper = {.parameters = 1000,
                                               .layers = 3,

@@ -6,7 +6,7 @@
 
 #include "runtime/batch.h"
 
-/* ---- Order ----------------------------------------------------------------------------------- */
+/* ---- Order ---- */
 
 static void every_epoch_is_a_permutation(void **state)
 {
@@ -68,7 +68,7 @@ static void all_orders_are_equally_likely(void **state)
     assert_true(chi_square < 49.7);
 }
 
-/* ---- Steps ----------------------------------------------------------------------------------- */
+/* ---- Steps ---- */
 
 static void training_counts_whole_batches(void **state)
 {
@@ -104,7 +104,7 @@ static void evaluation_counts_the_partial_batch(void **state)
     assert_int_equal(dpr_batch_eval_steps(24, 4, 3), 2);
 }
 
-/* ---- Gathering ------------------------------------------------------------------------------- */
+/* ---- Gathering ---- */
 
 enum { COUNT = 10, FEATURES = 3 };
 

@@ -38,7 +38,7 @@ static double *fill(const dpr_cost_model_t *model, const dpr_graph_t *graph, siz
     return cost;
 }
 
-/* ---- Uniform --------------------------------------------------------------------------------- */
+/* ---- Uniform ---- */
 
 static void costs_on_the_command_line_are_parsed(void **state)
 {
@@ -95,7 +95,7 @@ static void units_scale_the_costs(void **state)
     }
 }
 
-/* ---- What nodes cost ------------------------------------------------------------------------- */
+/* ---- What nodes cost ---- */
 
 /* Stage s: F = 10 + s, I = 1 + s, W = 0.5, B = I + W but for stage 3, whose B is 7; FB of (0, 3) is
  * 90, of others F + B. */
@@ -198,7 +198,7 @@ static void a_model_that_does_not_fit_the_program_is_refused(void **state)
     dpr_graph_destroy(graph);
 }
 
-/* ---- Round trips ----------------------------------------------------------------------------- */
+/* ---- Round trips ---- */
 
 /* The same number, or both unknown. */
 static void assert_same_numbers(const double *a, const double *b, size_t count)
@@ -277,7 +277,7 @@ static void a_file_that_cannot_be_written_is_named(void **state)
                  "no/such/folder.json");
 }
 
-/* ---- Errors ---------------------------------------------------------------------------------- */
+/* ---- Errors ---- */
 
 typedef struct bad_text {
     const char *text;

@@ -15,7 +15,7 @@
 
 enum { SKIPPED = 77, HEIGHT = 2, WIDTH = 3, FEATURES = HEIGHT * WIDTH, MAX_FILE = 1024 };
 
-/* ---- Folders --------------------------------------------------------------------------------- */
+/* ---- Folders ---- */
 
 static void put_images(const char *folder, const char *split, uint32_t count, uint32_t width,
                        uint8_t scale)
@@ -148,7 +148,7 @@ static void pixels_that_are_all_the_same_are_refused(void **state)
     assert_fails(dpr_dataset_open(*state, &train, &test), DPR_ERR_DATA, "all pixels");
 }
 
-/* ---- Synthetic ------------------------------------------------------------------------------- */
+/* ---- Synthetic ---- */
 
 static void a_synthetic_spec_sets_what_it_names(void **state)
 {
@@ -285,7 +285,7 @@ static void the_synthetic_task_can_be_learnt(void **state)
     dpr_dataset_free(&test);
 }
 
-/* ---- Fashion-MNIST --------------------------------------------------------------------------- */
+/* ---- Fashion-MNIST ---- */
 
 static void fashion_mnist_opens(void **state)
 {

@@ -152,6 +152,61 @@ static void model_clock_equals_the_simulation(void **state)
     }
 }
 
+/* The least number of micro-batches from 2P up that the schedule runs on P ranks, 0 where none. */
+static int some_micro_batches(const dpr_schedule_t *schedule, int ranks)
+{
+    for (int m = 2 * ranks; m <= 4 * ranks; m++) {
+        if (schedule->allows(ranks, m)) {
+            return m;
+        }
+    }
+    return 0;
+}
+
+static void check_schedule(const test_case_t *test)
+{
+    dpr_program_t program;
+    rig_config_t config;
+    rig_result_t pipelined, reference;
+    dpr_timeline_t simulated;
+    generate(test, &program);
+    rig_config_default(&config, &program);
+    config.costs =
+        (dpr_uniform_costs_t){.f = 1.0, .i = 1.2, .w = 0.8, .b = 1.9, .fb = 2.5, .wire = 0.3};
+    run_checked(&config, &pipelined);
+    rig_run_reference(&config, &reference);
+    assert_true(rig_gradient_difference(&config, &pipelined, &reference) <= 1e-5);
+    assert_true(rig_loss_difference(&pipelined, &reference) <= 1e-5);
+    assert_true(pipelined.replicas_equal);
+    assert_int_equal(dpr_timeline_init(&simulated, pipelined.graph), DPR_OK);
+    dpr_simulate(pipelined.graph, pipelined.cost, &simulated);
+    assert_true(dpr_timeline_difference(&pipelined.timelines[0], &simulated) <= 1e-9);
+    dpr_timeline_free(&simulated);
+    rig_result_free(&pipelined);
+    rig_result_free(&reference);
+    dpr_program_free(&program);
+}
+
+static void every_schedule_there_is_computes_and_keeps_time(void **state)
+{
+    (void)state;
+    static const int ranks[] = {2, 3, 4, 8};
+    size_t count;
+    const dpr_schedule_t *schedules = dpr_schedule_list(&count);
+    int checked = 0;
+    for (size_t s = 0; s < count; s++) {
+        for (size_t r = 0; r < sizeof ranks / sizeof ranks[0]; r++) {
+            const int micro_batches = some_micro_batches(&schedules[s], ranks[r]);
+            if (micro_batches > 0) {
+                check_schedule(&(test_case_t){schedules[s].name, ranks[r], micro_batches});
+                checked++;
+            }
+        }
+    }
+    print_message("%d schedules and sizes\n", checked);
+    assert_true(checked >= 3 * (int)count); /* only P = 3 is closed to some */
+}
+
 /* The difference that the test above relies on is not blind. */
 static void a_wrong_cost_shows_in_the_timeline(void **state)
 {
@@ -277,6 +332,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(two_runs_give_the_same_bits),
         cmocka_unit_test(chaos_does_not_change_a_bit),
         cmocka_unit_test(model_clock_equals_the_simulation),
+        cmocka_unit_test(every_schedule_there_is_computes_and_keeps_time),
         cmocka_unit_test(a_wrong_cost_shows_in_the_timeline),
         cmocka_unit_test(an_evaluation_is_the_same_on_any_number_of_ranks),
         cmocka_unit_test(slot_counts_do_not_change_results),

@@ -125,7 +125,7 @@ static void a_lowered_program_runs_and_holds_what_is_predicted(void **state)
     dpr_program_free(&program);
 }
 
-/* ---- Where the activations lie --------------------------------------------------------------- */
+/* ---- Where the activations lie ---- */
 
 typedef struct saved_pool {
     int32_t slots;
@@ -187,7 +187,7 @@ static void dualpipe_and_dualpipev_hold_p_plus_one_activations(void **state)
     }
 }
 
-/* ---- Limits ---------------------------------------------------------------------------------- */
+/* ---- Limits ---- */
 
 static size_t fullest(const rig_config_t *config)
 {

@@ -18,7 +18,7 @@ static dpr_optimizer_config_t default_config(void)
     return config;
 }
 
-/* ---- Settings -------------------------------------------------------------------------------- */
+/* ---- Settings ---- */
 
 static void the_default_settings_are_valid(void **state)
 {
@@ -73,7 +73,7 @@ static void names_and_parsing_agree(void **state)
     assert_fails(dpr_lr_schedule_parse("", &schedule), DPR_ERR_INVALID, "constant or cosine");
 }
 
-/* ---- Learning rate --------------------------------------------------------------------------- */
+/* ---- Learning rate ---- */
 
 /* 4 steps of warm-up to 1, then 8 of cosine down to 0.2. */
 static dpr_optimizer_config_t small_schedule(void)
@@ -139,7 +139,7 @@ static void a_run_shorter_than_its_warm_up_never_divides_by_zero(void **state)
     assert_float_equal(dpr_learning_rate(&config, 4, 4), 0.2f, 1e-7f);
 }
 
-/* ---- Stand-ins ------------------------------------------------------------------------------- */
+/* ---- Stand-ins ---- */
 
 static size_t allocated_bytes;
 static dpr_status_t fill_status;
@@ -240,7 +240,7 @@ static dpr_status_t fake_sgd(dpr_kernels_t *kernels, dpr_stream_t *stream, size_
 }
 static dpr_kernels_t fake_kernels = {.kind = "fake", .adamw = fake_adamw, .sgd = fake_sgd};
 
-/* ---- State and steps ------------------------------------------------------------------------- */
+/* ---- State and steps ---- */
 
 enum { PARAMETERS = 101, DECAYED = 77 };
 

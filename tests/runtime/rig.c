@@ -55,8 +55,7 @@ static void make_batch(const rig_config_t *config, int step, float *inputs, int3
     }
 }
 
-/* ---- One rank ---------------------------------------------------------------------------------
- */
+/* ---- One rank ---- */
 
 typedef struct rank_state {
     const rig_config_t *config;
@@ -235,8 +234,7 @@ static void *rank_main(void *argument)
     return NULL;
 }
 
-/* ---- All ranks --------------------------------------------------------------------------------
- */
+/* ---- All ranks ---- */
 
 static void result_init(const rig_config_t *config, rig_result_t *result)
 {
@@ -331,8 +329,7 @@ void rig_result_free(rig_result_t *result)
     dpr_graph_destroy(result->graph);
 }
 
-/* ---- The reference ----------------------------------------------------------------------------
- */
+/* ---- The reference ---- */
 
 static dpr_status_t reference_steps(const rig_config_t *config, dpr_reference_t *reference,
                                     rig_result_t *result)

@@ -32,7 +32,7 @@ static void expect_error(const char *first, const char *second, const char *mess
     assert_int_equal(status, DPR_ERR_PARSE);
 }
 
-/* ---- What is read ---------------------------------------------------------------------------- */
+/* ---- What is read ---- */
 
 static void sends_and_receives_are_kept_in_order(void **state)
 {
@@ -141,7 +141,7 @@ static void random_programs_lowered_have_the_same_graph(void **state)
     }
 }
 
-/* ---- What is refused ------------------------------------------------------------------------- */
+/* ---- What is refused ---- */
 
 static void malformed_cells_say_what_was_expected(void **state)
 {
@@ -243,7 +243,7 @@ static void an_incomplete_program_is_left_to_the_program_check(void **state)
     dpr_program_free(&program);
 }
 
-/* ---- What the order of the posts does -------------------------------------------------------- */
+/* ---- What the order of the posts does ---- */
 
 static void expect_deadlock(const char *first, const char *second, const char *message)
 {
@@ -352,7 +352,7 @@ static void a_graph_is_not_built_from_posts_that_do_not_fit(void **state)
                          "rank 1 posts 1 of the 2 gradients to rank 0 that its actions need");
 }
 
-/* ---- Mutations ------------------------------------------------------------------------------- */
+/* ---- Mutations ---- */
 
 /* Swaps, drops, doubles or respells a few cells, so that most mutants still parse as cells. */
 static size_t mutate_cells(dice_t *dice, char *text, size_t length)
