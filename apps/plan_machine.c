@@ -2,6 +2,7 @@
 #include "apps/plan_machine.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/plan.h"
 #include "apps/plan_options.h"
@@ -109,8 +110,12 @@ static dpr_status_t load_hardware(plan_machine_t *machine)
     if (strcmp(machine->name, "measure") == 0) {
         return plan_measure(machine->output, &machine->hardware);
     }
+    /* The source's folder while there is one, else the installed copy. */
+    const bool in_source = access(DPR_HARDWARE_FOLDER, R_OK) == 0;
     char path[4096];
-    DPR_TRY(dpr_hardware_find(machine->name, DPR_HARDWARE_FOLDER, path, sizeof path));
+    DPR_TRY(dpr_hardware_find(machine->name,
+                              in_source ? DPR_HARDWARE_FOLDER : DPR_HARDWARE_INSTALLED, path,
+                              sizeof path));
     return dpr_hardware_read(path, &machine->hardware);
 }
 

@@ -1,8 +1,11 @@
-# Programs, their man pages (made from --help while building) and the completion for bash: what
+# Programs, their man pages (made from --help while building), hardware descriptions and the completion
+# for bash: what
 # `cmake --install` puts under the prefix. Included where the programs' targets exist.
 include(GNUInstallDirs)
 
 install(TARGETS dualpipe_plan dualpipe_train RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/hardware DESTINATION ${CMAKE_INSTALL_DATADIR}/dualpipe)
 
 function(dpr_man_page program summary)
     set(page ${CMAKE_BINARY_DIR}/man/${program}.1)
