@@ -6,6 +6,7 @@
  * valid); 3 a verification failed.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,9 @@ static void print_message(const messages_t *messages, dpr_log_level_t level, con
 static void message_sink(void *user, dpr_log_level_t level, const char *text)
 {
     messages_t *messages = user;
+    if (messages->quiet && level != DPR_LOG_ERROR) {
+        return;
+    }
     if (messages->live || level != DPR_LOG_ERROR) {
         /* before the run a warning is about the input, which is the same on all ranks */
         const bool shared = level == DPR_LOG_INFO || (level == DPR_LOG_WARNING && !messages->live);
@@ -65,6 +69,7 @@ static int exit_code_of(dpr_status_t status)
     case DPR_ERR_PROGRAM:
     case DPR_ERR_DEADLOCK:
     case DPR_ERR_UNSUPPORTED:
+    case DPR_ERR_MEMORY: /* a model too large for the device, refused with the numbers */
         return EXIT_BAD_INPUT;
     case DPR_ERR_MISMATCH:
         return EXIT_NOT_VERIFIED;
@@ -175,18 +180,29 @@ static dpr_status_t write_report(const train_options_t *options, const dpr_train
     return DPR_OK;
 }
 
-/* A report that cannot be written must be known before an hour of training, not after. */
+/* A report that cannot be written must be known before an hour of training, not after; a file that
+ * this makes is taken away again, so that a failed run leaves none. */
 static dpr_status_t check_report_path(const train_options_t *options, int rank)
 {
     if (options->report_path == NULL || rank != 0) {
         return DPR_OK;
     }
+    const bool was_there = access(options->report_path, F_OK) == 0;
     FILE *file = fopen(options->report_path, "a");
     if (file == NULL) {
         return dpr_fail(DPR_ERR_IO, "--report %s cannot be written: %m", options->report_path);
     }
     fclose(file);
+    if (!was_there) {
+        (void)remove(options->report_path);
+    }
     return DPR_OK;
+}
+
+/* After set-up nothing is bad input any more: what fails then has failed. */
+static int exit_code_of_run(dpr_status_t status)
+{
+    return status != DPR_OK && status != DPR_ERR_MISMATCH ? EXIT_FAILED : exit_code_of(status);
 }
 
 static int run(const train_options_t *options, dpr_comm_t *comm, messages_t *messages,
@@ -201,15 +217,35 @@ static int run(const train_options_t *options, dpr_comm_t *comm, messages_t *mes
     dpr_status_t status = dpr_trainer_run(trainer, show_progress, &display, &report);
     if (status != DPR_OK && status != DPR_ERR_MISMATCH) {
         print_message(messages, DPR_LOG_ERROR, "the run failed; ending the job on all ranks");
-        dpr_comm_abort(comm,
-                       exit_code_of(status) == EXIT_BAD_INPUT ? EXIT_FAILED : exit_code_of(status));
+        dpr_comm_abort(comm, exit_code_of_run(status));
     }
     if (messages->rank == 0) {
         const dpr_status_t written = write_report(options, &report);
         status = status == DPR_OK ? written : status;
     }
     dpr_train_report_free(&report);
-    return exit_code_of(status);
+    return exit_code_of_run(status);
+}
+
+/* Where only some ranks were asked for --help or --version the others must not wait for them. */
+static dpr_status_t compare_shown(dpr_comm_t *comm, bool shown)
+{
+    const int size = dpr_comm_size(comm);
+    bool *all = calloc((size_t)size, sizeof *all);
+    if (all == NULL) {
+        return DPR_ERR_MEMORY;
+    }
+    dpr_status_t status = dpr_comm_allgather(comm, &shown, sizeof shown, all);
+    for (int r = 0; r < size && status == DPR_OK; r++) {
+        if (all[r] != shown && shown) {
+            status = dpr_fail(DPR_ERR_INVALID,
+                              "ranks were started with different options: this one with --help or "
+                              "--version, rank %d to train",
+                              r);
+        }
+    }
+    free(all);
+    return dpr_comm_agree(comm, status, NULL);
 }
 
 static int play(train_options_t *options, dpr_status_t parsed, dpr_comm_t *comm,
@@ -218,10 +254,16 @@ static int play(train_options_t *options, dpr_status_t parsed, dpr_comm_t *comm,
     dpr_trainer_t *trainer = NULL;
     messages->rank = dpr_comm_rank(comm);
     messages->quiet = options->quiet;
-    if (parsed == DPR_OK) {
+    dpr_status_t status = compare_shown(comm, options->shown);
+    if (status == DPR_OK && options->shown) {
+        return EXIT_SUCCESS;
+    }
+    if (parsed == DPR_OK && status == DPR_OK) {
         parsed = check_report_path(options, messages->rank);
     }
-    dpr_status_t status = dpr_comm_agree(comm, parsed, NULL);
+    if (status == DPR_OK) {
+        status = dpr_comm_agree(comm, parsed, NULL);
+    }
     if (status == DPR_OK) {
         status = dpr_trainer_create(&options->config, comm, &trainer);
     }
@@ -233,6 +275,33 @@ static int play(train_options_t *options, dpr_status_t parsed, dpr_comm_t *comm,
     return code;
 }
 
+/* Says that a signal ended the job, leaves the live line, and ends as the signal would have. */
+static void end_by_signal(int number)
+{
+    static const char text[] = "\ndualpipe_train: ended by a signal\n";
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (rank == NULL || (rank[0] == '0' && rank[1] == '\0')) {
+        (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    }
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void catch_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const struct sigaction action = {.sa_handler = end_by_signal};
+        (void)sigaction(numbers[i], &action, NULL);
+    }
+}
+
+static bool has_launcher(void)
+{
+    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
+    return size != NULL && atoi(size) > 1;
+}
+
 int main(int argc, char **argv)
 {
     static messages_t messages;
@@ -240,13 +309,14 @@ int main(int argc, char **argv)
     dpr_comm_t *comm;
     dpr_log_set_sink(message_sink, &messages);
     const dpr_status_t parsed = train_options_parse(argc, argv, &options);
-    if (options.shown) {
-        return EXIT_SUCCESS;
+    if (options.shown && !has_launcher()) {
+        return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED;
     }
     if (dpr_comm_mpi_create(&comm) != DPR_OK) {
         print_message(&messages, DPR_LOG_ERROR, messages.held);
         return EXIT_FAILED;
     }
+    catch_signals(); /* MPI has set its own by now */
     const int code = play(&options, parsed, comm, &messages);
     dpr_comm_destroy(comm);
     return code;

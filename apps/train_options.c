@@ -3,6 +3,8 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +60,7 @@ static const struct argp_option argp_options[] = {
     {"schedule", KEY_SCHEDULE, "NAME", 0, "(default: dualpipe on an even number of ranks, dualpipev on an odd one, 1f1b on one)", 1},
     {"schedule-file", KEY_SCHEDULE_FILE, "CSV", 0, "a program to play instead: one line per rank, as dualpipe_plan schedule prints", 1},
     {"micro-batches", KEY_MICRO_BATCHES, "M", 0, "micro-batches a step (default: the least allowed from 5/2 of the ranks up)", 1},
-    {"activations", KEY_ACTIVATIONS, "N", 0, "auto: most activations of a stage that a rank may hold (default: what dualpipev needs)", 1},
+    {"activations", KEY_ACTIVATIONS, "N", 0, "auto: most activations of a stage that a rank may hold (default: 2P+2, what dualpipe needs)", 1},
     {"auto-budget", KEY_AUTO_BUDGET, "SECONDS", 0, "auto: how long to search (default 2)", 1},
     {"recv-slots", KEY_RECV_SLOTS, "N", 0, "receive buffers a channel; 0 (default): what the schedule needs and --recv-ahead more", 1},
     {"recv-ahead", KEY_RECV_AHEAD, "N", 0, "receives posted ahead of need (default 2)", 1},
@@ -88,8 +90,8 @@ static const struct argp_option argp_options[] = {
     {"clock", KEY_CLOCK, "NAME", 0, "wall: real time; core: every op costs the CPU time it used; model: costs from --cost-model; auto (default): wall where every rank has a core of its own, else core", 4},
     {"cost-model", KEY_COST_MODEL, "COSTS", 0, "F=1e-3,I=1e-3,W=1e-3[,B=,FB=,wire=] in seconds, or a cost file; implies --clock model", 4},
     {"calibrate", KEY_CALIBRATE, "N", 0, "steps played to calibrate the costs (default 10)", 4},
-    {"memory-limit", KEY_MEMORY_LIMIT, "BYTES", 0, "refuse a plan of which a rank would hold more device memory, before the launch; with K, M or G: times 1024, 1024^2 or 1024^3 (default: what the device has)", 4},
-    {"chaos", KEY_CHAOS, "SEED", 0, "host device: delay and reorder whatever the device's contract leaves free, by this seed", 4},
+    {"memory-limit", KEY_MEMORY_LIMIT, "BYTES", 0, "refuse a plan of which a rank would hold more device memory, before the launch; with K, M, G or T: powers of 1000; with Ki, Mi, Gi or Ti: of 1024 (default: what the device has)", 4},
+    {"chaos", KEY_CHAOS, "SEED", 0, "host device: delay and reorder whatever the device's contract leaves free, by this seed; 0 (default): not at all", 4},
     {.doc = "Output:", .group = 5},
     {"verify", KEY_VERIFY, NULL, 0, "run the same steps in one process and compare losses and gradients", 5},
     {"report", KEY_REPORT, "FILE.json", 0, "write all results as JSON", 5},
@@ -131,33 +133,36 @@ static dpr_status_t parse_integer(const char *option, const char *text, long lea
     errno = 0;
     const long value = strtol(text, &end, 10);
     if (end == text || *end != '\0' || errno == ERANGE || value < least || value > most) {
-        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a whole number from %ld to %ld", option,
-                        text, least, most);
+        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a whole number from %ld up", option, text,
+                        least);
     }
     *out = value;
     return DPR_OK;
 }
 
-static dpr_status_t parse_int(const char *option, const char *text, int *out)
+/* Whole numbers from 0, or from 1 where 0 means "default" inside the config; the config's check
+ * knows the upper ends. */
+static dpr_status_t parse_from(const char *option, const char *text, int least, int *out)
 {
     long value = 0;
-    DPR_TRY(parse_integer(option, text, 0, 1 << 30, &value));
+    DPR_TRY(parse_integer(option, text, least, INT_MAX, &value));
     *out = (int)value;
     return DPR_OK;
 }
 
-/* Like parse_int, for sizes that 0 cannot be: 0 means "default" inside the config. */
+static dpr_status_t parse_int(const char *option, const char *text, int *out)
+{
+    return parse_from(option, text, 0, out);
+}
+
 static dpr_status_t parse_count(const char *option, const char *text, int *out)
 {
-    long value = 0;
-    DPR_TRY(parse_integer(option, text, 1, 1 << 30, &value));
-    *out = (int)value;
-    return DPR_OK;
+    return parse_from(option, text, 1, out);
 }
 
 static dpr_status_t parse_long(const char *option, const char *text, long least, long *out)
 {
-    return parse_integer(option, text, least, 1L << 40, out);
+    return parse_integer(option, text, least, LONG_MAX, out);
 }
 
 static dpr_status_t parse_seed(const char *option, const char *text, uint64_t *out)
@@ -165,32 +170,49 @@ static dpr_status_t parse_seed(const char *option, const char *text, uint64_t *o
     char *end;
     errno = 0;
     const unsigned long long value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno == ERANGE) {
-        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a whole number from 0 to 2^64 - 1",
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno == ERANGE || value > INT64_MAX) {
+        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a whole number from 0 to 2^63 - 1",
                         option, text);
     }
     *out = value;
     return DPR_OK;
 }
 
-/* Bytes: a whole number, and K, M or G for a power of 1024. */
+/* What a suffix multiplies by, as for dualpipe_plan: powers of 1000, with an i of 1024; 0: none. */
+static uint64_t factor_of(const char *suffix)
+{
+    static const char letters[] = "KMGT";
+    const char letter = suffix[0] == 'k' ? 'K' : suffix[0];
+    const char *found = letter != '\0' ? strchr(letters, letter) : NULL;
+    const bool binary = found != NULL && suffix[1] == 'i';
+    if (letter == '\0') {
+        return 1;
+    }
+    if (found == NULL || suffix[binary ? 2 : 1] != '\0') {
+        return 0;
+    }
+    uint64_t factor = 1;
+    for (const char *at = letters; at <= found; at++) {
+        factor *= binary ? 1024 : 1000;
+    }
+    return factor;
+}
+
 static dpr_status_t parse_bytes(const char *option, const char *text, uint64_t *out)
 {
-    static const char suffixes[] = "KMG";
     const uint64_t most = UINT64_C(1) << 60;
     char *end;
     errno = 0;
     const unsigned long long number = strtoull(text, &end, 10);
-    const char *suffix = *end != '\0' ? strchr(suffixes, *end) : NULL;
-    const int shift = suffix != NULL ? 10 * (int)(suffix - suffixes + 1) : 0;
-    if (text[0] < '0' || text[0] > '9' || (*end != '\0' && (suffix == NULL || end[1] != '\0')) ||
-        errno == ERANGE || number < 1 || number > most >> shift) {
+    const uint64_t factor = factor_of(end);
+    if (text[0] < '0' || text[0] > '9' || factor == 0 || errno == ERANGE || number < 1 ||
+        number > most / factor) {
         return dpr_fail(DPR_ERR_INVALID,
-                        "--%s '%s': give bytes from 1 to 2^60, also with K, M or G: 65536, 64K, "
-                        "300M, 2G",
+                        "--%s '%s': give bytes from 1 to 2^60, such as 65536, 300M or 2Gi (K, M, "
+                        "G, T: times 1000; Ki, Mi, Gi, Ti: times 1024)",
                         option, text);
     }
-    *out = (uint64_t)number << shift;
+    *out = (uint64_t)number * factor;
     return DPR_OK;
 }
 
@@ -209,6 +231,10 @@ static dpr_status_t parse_float(const char *option, const char *text, float *out
 {
     double value = 0.0;
     DPR_TRY(parse_seconds(option, text, &value));
+    if (fabs(value) > FLT_MAX) {
+        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': give a number within single precision", option,
+                        text);
+    }
     *out = (float)value;
     return DPR_OK;
 }
@@ -315,6 +341,7 @@ static dpr_status_t take_output(int key, char *text, train_options_t *options)
 
 typedef struct parse_state {
     train_options_t *options;
+    int bad; /* index of the argument that argp did not take */
     dpr_status_t status;
 } parse_state_t;
 
@@ -350,6 +377,10 @@ static dpr_status_t take_option(int key, char *text, struct argp_state *state,
 static error_t parse_one(int key, char *text, struct argp_state *state)
 {
     parse_state_t *parse = state->input;
+    if (key == ARGP_KEY_ERROR) {
+        parse->bad = state->next - 1;
+        return 0;
+    }
     if (key == ARGP_KEY_ARG) {
         parse->status =
             dpr_fail(DPR_ERR_INVALID, "unexpected argument '%s': see --help for the options", text);
@@ -394,11 +425,10 @@ dpr_status_t train_options_parse(int argc, char **argv, train_options_t *options
     static const struct argp argp = {
         .options = argp_options, .parser = parse_one, .doc = argp_doc, .help_filter = filter_help};
     parse_state_t parse = {.options = options, .status = DPR_OK};
-    int index = 0;
     *options = (train_options_t){0};
     dpr_train_config_default(&options->config);
     const error_t error =
-        argp_parse(&argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, &index, &parse);
+        argp_parse(&argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &parse);
     if (options->shown) {
         return DPR_OK;
     }
@@ -406,7 +436,7 @@ dpr_status_t train_options_parse(int argc, char **argv, train_options_t *options
         return parse.status;
     }
     if (error != 0) {
-        const char *option = index > 0 && index <= argc ? argv[index - 1] : "";
+        const char *option = parse.bad > 0 && parse.bad < argc ? argv[parse.bad] : "";
         return dpr_fail(DPR_ERR_INVALID,
                         "option '%s' is unknown, ambiguous or lacks its value: see --help", option);
     }

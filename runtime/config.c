@@ -31,8 +31,8 @@ void dpr_train_config_default(dpr_train_config_t *config)
 static dpr_status_t check_range(const char *option, long value, long least, long most)
 {
     if (value < least || value > most) {
-        return dpr_fail(DPR_ERR_INVALID, "%s %ld is out of range: give %ld to %ld", option, value,
-                        least, most);
+        return dpr_fail(DPR_ERR_INVALID, "%s %ld is out of range: give at most %ld", option, value,
+                        most);
     }
     return DPR_OK;
 }
@@ -62,6 +62,7 @@ static dpr_status_t check_numbers(const dpr_train_config_t *config)
         {"--hidden", config->hidden, 1, 1 << 20},
         {"--ffn", config->ffn, 1, 1 << 22},
         {"--blocks", config->blocks, 0, 1 << 20},
+        {"--warmup", config->optimizer.warmup_steps, 0, 1000000000},
         {"--epochs", config->epochs, 1, 1000000},
         {"--steps", config->steps, 0, 1000000000},
         {"--calibrate", config->calibrate_steps, 1, 1000},
@@ -97,6 +98,10 @@ dpr_status_t dpr_train_config_check(const dpr_train_config_t *config)
                         "--auto-budget %g is out of range: give seconds, above 0 and up to 3600",
                         config->auto_budget_sec);
     }
+    const bool is_auto = config->schedule != NULL && strcmp(config->schedule, "auto") == 0;
+    if (config->activations != 0 && !is_auto) {
+        return dpr_fail(DPR_ERR_INVALID, "--activations is only used by --schedule auto");
+    }
     if (config->schedule != NULL && config->schedule_file != NULL) {
         return dpr_fail(DPR_ERR_INVALID,
                         "--schedule and --schedule-file were both given: give one of them");
@@ -124,24 +129,34 @@ static int default_micro_batches(const dpr_schedule_t *schedule, int ranks)
     return from; /* not allowed: generating says why */
 }
 
+/* What a program from a file must be to be trained. */
+static dpr_status_t check_file_program(const dpr_train_config_t *config,
+                                       const dpr_program_t *program)
+{
+    DPR_TRY(dpr_program_check(program));
+    if (dpr_program_is_forward_only(program)) {
+        return dpr_fail(DPR_ERR_PROGRAM,
+                        "the program in %s has no backward at all: there is nothing to train",
+                        config->schedule_file);
+    }
+    if (config->micro_batches != 0 && config->micro_batches != program->micro_batches) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--micro-batches %d was given, but the program in %s has %d",
+                        config->micro_batches, config->schedule_file, program->micro_batches);
+    }
+    return DPR_OK;
+}
+
 dpr_status_t dpr_train_config_program(const dpr_train_config_t *config, int ranks,
                                       dpr_program_t *program)
 {
     if (config->schedule_file != NULL) {
         DPR_TRY(dpr_csv_read(config->schedule_file, program));
-        const dpr_status_t status = dpr_program_check(program);
+        const dpr_status_t status = check_file_program(config, program);
         if (status != DPR_OK) {
             dpr_program_free(program);
-            return status;
         }
-        if (config->micro_batches != 0 && config->micro_batches != program->micro_batches) {
-            const int found = program->micro_batches;
-            dpr_program_free(program);
-            return dpr_fail(DPR_ERR_INVALID,
-                            "--micro-batches %d was given, but the program in %s has %d",
-                            config->micro_batches, config->schedule_file, found);
-        }
-        return DPR_OK;
+        return status;
     }
     const char *name = config->schedule != NULL ? config->schedule : default_schedule(ranks);
     const dpr_schedule_t *schedule = dpr_schedule_find(name);
@@ -152,12 +167,13 @@ dpr_status_t dpr_train_config_program(const dpr_train_config_t *config, int rank
     return dpr_schedule_generate(name, ranks, micro_batches, program);
 }
 
-int dpr_train_config_blocks(const dpr_train_config_t *config, int ranks)
+int dpr_train_config_blocks(const dpr_train_config_t *config, int ranks, int stages)
 {
     if (config->blocks > 0) {
         return config->blocks;
     }
-    return 2 * ranks > DEFAULT_BLOCKS ? 2 * ranks : DEFAULT_BLOCKS;
+    const int both = 2 * ranks > stages ? 2 * ranks : stages;
+    return both > DEFAULT_BLOCKS ? both : DEFAULT_BLOCKS;
 }
 
 static const char *or_auto(const char *text)

@@ -51,8 +51,9 @@ dpr_status_t dpr_train_config_check(const dpr_train_config_t *config);
 dpr_status_t dpr_train_config_program(const dpr_train_config_t *config, int ranks,
                                       dpr_program_t *program);
 
-/* Blocks on `ranks` ranks: what was asked for, or the default. */
-int dpr_train_config_blocks(const dpr_train_config_t *config, int ranks);
+/* What was asked for, or the default: 16, or 2P where that is more, so that schedules of one and of
+ * two stages a rank train the same model; never fewer than the program's stages. */
+int dpr_train_config_blocks(const dpr_train_config_t *config, int ranks, int stages);
 
 /*
  * Everything that must be the same on all ranks as lines of "--option value\n", in a fixed order,

@@ -54,14 +54,10 @@ static void find_spans(const dpr_step_sample_t *all, int ranks, long steps, doub
     }
 }
 
-static double mean_bubble_ratio(const dpr_step_sample_t *all, int ranks, long steps, long step,
-                                double span)
+/* The share of the span that is not busy; 0 of a span that takes no time. */
+static double bubble_ratio(double busy, double span)
 {
-    double sum = 0.0;
-    for (int r = 0; r < ranks; r++) {
-        sum += 1.0 - all[(long)r * steps + step].busy_sec / span;
-    }
-    return sum / ranks;
+    return span > 0.0 ? 1.0 - busy / span : 0.0;
 }
 
 /* `spans` in step order and `scratch` both have room for `steps`. */
@@ -72,7 +68,7 @@ static void summarize(const dpr_step_sample_t *all, const double *spans, double 
     const long steps = measurement->steps;
     for (int r = 0; r < ranks; r++) {
         for (long k = 0; k < steps; k++) {
-            scratch[k] = 1.0 - all[(long)r * steps + k].busy_sec / spans[k];
+            scratch[k] = bubble_ratio(all[(long)r * steps + k].busy_sec, spans[k]);
         }
         measurement->rank_bubble_ratio[r] = dpr_percentile(scratch, (size_t)steps, 0.5);
         for (long k = 0; k < steps; k++) {
@@ -80,10 +76,9 @@ static void summarize(const dpr_step_sample_t *all, const double *spans, double 
         }
         measurement->busy_sec[r] = dpr_percentile(scratch, (size_t)steps, 0.5);
     }
-    for (long k = 0; k < steps; k++) {
-        scratch[k] = mean_bubble_ratio(all, ranks, steps, k, spans[k]);
+    for (int r = 0; r < ranks; r++) {
+        measurement->bubble_ratio += measurement->rank_bubble_ratio[r] / ranks;
     }
-    measurement->bubble_ratio = dpr_percentile(scratch, (size_t)steps, 0.5);
     for (long k = 0; k < steps; k++) {
         scratch[k] = spans[k];
     }

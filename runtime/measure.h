@@ -19,9 +19,9 @@ void dpr_step_sample_take(const dpr_graph_t *graph, const dpr_record_t *records,
                           dpr_step_sample_t *sample);
 
 /*
- * What many steps say of all ranks together. Medians over the steps: of the span, of each rank's
- * bubble ratio, and of the mean bubble ratio; the spread of the span is its 10th and 90th
- * percentile.
+ * What many steps say of all ranks together. Over the steps, medians: of the span, and of each
+ * rank's busy time and bubble ratio; the mean bubble ratio is the mean of the ranks'. The spread of
+ * the span is its 10th and 90th percentile.
  */
 typedef struct dpr_measurement {
     int ranks;

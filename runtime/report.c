@@ -35,20 +35,24 @@ static void print_run(const dpr_train_report_t *r, FILE *out)
 
 static void print_step(const dpr_train_report_t *r, FILE *out)
 {
-    const double error = 100.0 * (r->step_predicted_sec / r->step_measured_sec - 1.0);
-    fprintf(
-        out,
-        "step time         %.3f ms measured (p10 %.3f, p90 %.3f), %.3f ms predicted: %+.2f %%\n",
-        1e3 * r->step_measured_sec, 1e3 * r->step_p10_sec, 1e3 * r->step_p90_sec,
-        1e3 * r->step_predicted_sec, error);
+    const bool timed = r->step_measured_sec > 0.0; /* costs of nothing are allowed */
+    fprintf(out,
+            "step time         %.3f ms measured (p10 %.3f, p90 %.3f), %.3f ms predicted: %+.2f %%\n"
+            "                  (%.3f ms and a bubble of %.2f %% if every op took its mean)\n",
+            1e3 * r->step_measured_sec, 1e3 * r->step_p10_sec, 1e3 * r->step_p90_sec,
+            1e3 * r->step_predicted_sec,
+            timed ? 100.0 * (r->step_predicted_sec / r->step_measured_sec - 1.0) : 0.0,
+            1e3 * r->step_at_means_sec, timed ? 100.0 * r->bubble_at_means : 0.0);
     fprintf(out, "beside the step   %.3f ms replica reduction, %.3f ms norm and optimizer\n",
             1e3 * r->reduction_sec, 1e3 * r->update_sec);
     fprintf(out, "costs (means)     F %.3f, B %.3f, I %.3f, W %.3f, F&B %.3f, wire %.4f ms\n",
             1e3 * r->costs.f, 1e3 * dpr_uniform_b(&r->costs), 1e3 * r->costs.i, 1e3 * r->costs.w,
             1e3 * dpr_uniform_fb(&r->costs), 1e3 * r->costs.wire);
-    fprintf(out, "GEMM throughput   %.2f GFLOP/s a rank while busy\n",
-            r->gemm_flops_per_step / 1e9 /
-                (r->step_measured_sec * (1.0 - r->bubble_measured) * r->ranks));
+    if (timed) {
+        fprintf(out, "GEMM throughput   %.2f GFLOP/s a rank while busy\n",
+                r->gemm_flops_per_step / 1e9 /
+                    (r->step_measured_sec * (1.0 - r->bubble_measured) * r->ranks));
+    }
     fprintf(out, "scheduler         %.0f ns of CPU time per op, %.0f ops a step on rank 0\n",
             r->scheduler_ns_per_op, r->scheduler_ops_per_step);
     fprintf(out, "parameters        XXH3 %s\n\n", r->parameters_hash);
@@ -65,7 +69,7 @@ static void print_ratio(FILE *out, double ratio)
 
 static void print_points(FILE *out, double predicted, double measured)
 {
-    if (isnan(predicted)) {
+    if (isnan(predicted) || isnan(measured)) {
         fprintf(out, "  %9s", "-");
     } else {
         fprintf(out, "  %+9.2f", 100.0 * (predicted - measured));

@@ -57,8 +57,9 @@ static json_t *ranks_json(const dpr_train_report_t *r)
 
 static json_t *step_time_json(const dpr_train_report_t *r)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "predicted",
-                     number(r->step_predicted_sec), "measured", number(r->step_measured_sec),
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "predicted",
+                     number(r->step_predicted_sec), "predicted_at_means",
+                     number(r->step_at_means_sec), "measured", number(r->step_measured_sec),
                      "measured_p10", number(r->step_p10_sec), "measured_p90",
                      number(r->step_p90_sec), "error_percent",
                      number(100.0 * (r->step_predicted_sec / r->step_measured_sec - 1.0)),

@@ -310,7 +310,7 @@ dpr_status_t dpr_csv_parse(const char *text, size_t length, const char *source,
 
 static dpr_status_t read_all(FILE *file, const char *path, char **text, size_t *length)
 {
-    enum { BLOCK = 1 << 16 };
+    enum { BLOCK = 1 << 16, FILE_MAX_BYTES = 1 << 30 };
     size_t capacity = 0;
     *text = NULL;
     *length = 0;
@@ -320,6 +320,10 @@ static dpr_status_t read_all(FILE *file, const char *path, char **text, size_t *
         *length += got;
         if (got < BLOCK) {
             break;
+        }
+        if (*length > FILE_MAX_BYTES) {
+            return dpr_fail(DPR_ERR_DATA, "%s is larger than %d MiB, which no program is", path,
+                            FILE_MAX_BYTES >> 20);
         }
     }
     if (ferror(file)) {

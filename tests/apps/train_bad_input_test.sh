@@ -19,7 +19,9 @@ bad 3 'dualpipe.*(even|P)' 'P that dualpipe does not allow' --schedule dualpipe
 bad 4 'M >= 2P|8' 'M that dualpipe does not allow' --schedule dualpipe --micro-batches 4
 bad 2 'gpipe.*1f1b.*zb1p.*dualpipe' 'an unknown schedule lists the known' --schedule nonsense
 bad 4 'block' 'fewer blocks than stages' --schedule 1f1b --blocks 3
-bad 2 'unknown, ambiguous' 'an unknown option' --nonsense
+bad 2 "'--nonsense' is unknown" 'an unknown option is named' --nonsense
+bad 2 "'--lr' is unknown, ambiguous or lacks" 'an option without its value is named' --lr
+bad 2 'only used by --schedule auto' 'activations without auto' --schedule 1f1b --activations 3
 bad 2 'hidden.*whole number' 'a number that is none' --hidden many
 bad 2 'hidden.*whole number from 1' 'a number out of range' --hidden 0
 bad 2 'lr' 'a negative learning rate' --lr -1
@@ -49,6 +51,8 @@ bad 2 'rank 1 receives it after that one' 'a lowered CSV with a swapped pair of 
 printf '%s\n1RECV_F0,1RECV_F1,1F0,1B0,1F1,1B1,1SEND_B1\n' "$lowered" >"$scratch/unsent.csv"
 bad 2 'unsent.csv:2:23: expected 1SEND_B0' 'a lowered CSV that lacks a send' \
     --schedule-file "$scratch/unsent.csv"
+printf '0F0\n1F0\n' >"$scratch/forward.csv"
+bad 2 'no backward' 'a CSV without a backward' --schedule-file "$scratch/forward.csv"
 printf '0F0,0B0\n1F0,1B0\n' >"$scratch/two.csv"
 bad 3 '3|2 ranks' 'a CSV for another number of ranks' --schedule-file "$scratch/two.csv"
 bad 2 'No such file|cannot' 'a CSV that is not there' --schedule-file "$scratch/none.csv"
@@ -67,6 +71,13 @@ run 60 mpirun -np 1 "$train" "${small[@]}" --schedule 1f1b --lr 0.1 : \
     -np 1 "$train" "${small[@]}" --schedule 1f1b --lr 0.2
 expect 2 'different options.*--lr 0.1.*--lr 0.2' 'ranks started with different options'
 expect_once 'rank [0-9]+: error' 'ranks started with different options: said once'
+
+run 60 mpirun -np 1 "$train" "${small[@]}" --schedule 1f1b : -np 1 "$train" --version
+expect 2 'different options' 'only one rank asked for its version'
+bad 2 'nope' 'a schedule that is none, with a report' --schedule nope --report "$scratch/left.json"
+if [ -e "$scratch/left.json" ]; then
+    fail 'a refused run leaves a report file'
+fi
 
 run 60 mpirun -np 2 "$train" --help
 expect 0 'schedule-file' 'help'

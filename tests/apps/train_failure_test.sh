@@ -24,6 +24,18 @@ for signal in KILL SEGV; do
     fi
 done
 
+# The launcher passes a person's Ctrl-C on; the job says why it ended.
+mpirun -np 2 "$train" --data synthetic --steps 100000 --quiet >"$scratch/out" 2>"$scratch/err" &
+job=$!
+sleep 3
+kill -INT "$job"
+code=0
+wait "$job" || code=$?
+if [ "$code" = 0 ]; then
+    fail 'an interrupted job succeeds'
+fi
+expect "$code" 'ended by a signal' 'an interrupted job says so'
+
 run 120 mpirun -np 2 "$train" --data synthetic --schedule 1f1b --steps 500 --lr 1e18 --clip 0 \
     --warmup 0 --optimizer sgd --quiet
 expect 1 'not finite at step' 'a diverging run says so'

@@ -5,8 +5,9 @@ set -euo pipefail
 train=$1
 # shellcheck source=tests/apps/mpi_env.sh
 . "$(dirname "$0")/mpi_env.sh"
-small=(--data synthetic:train=2048,test=200,features=30,classes=5 --hidden 24 --ffn 40
-    --micro-batch-size 4 --quiet)
+model=(--data synthetic:train=2048,test=200,features=30,classes=5 --hidden 24 --ffn 40
+    --micro-batch-size 4)
+small=("${model[@]}" --quiet)
 
 value() { # value KEY FILE: the first value of a key in a report
     sed -n "s/^ *\"$1\": \"\\{0,1\\}\\([^\",]*\\)\"\\{0,1\\},\\{0,1\\}\$/\\1/p" "$2" | head -1
@@ -57,7 +58,17 @@ dualpipe 8
 dualpipev 1
 dualpipev 3
 dualpipev 8
+interleaved-1f1b 4
+interleaved-1f1b:3 2
+zb2p 3
+zbv 4
+v-half 4
+v-min 3
+chimera 4
 LIST
+
+run 120 mpirun -np 3 "$train" "${small[@]}" --schedule auto --auto-budget 0.2 --verify
+expect 0 '' 'a program built for the calibrated costs agrees with one process'
 
 run 120 mpirun -np 4 "$train" "${small[@]}" --steps 3 --chaos 5 --report "$scratch/c.json"
 run 120 mpirun -np 4 "$train" "${small[@]}" --steps 3 --clock core --report "$scratch/d.json"
@@ -72,7 +83,7 @@ cat >"$scratch/lowered.csv" <<'CSV'
 0UNSHARD,0F0,0F1,0SEND_F1,0SEND_F0,0RECV_B1,0RECV_B0,0B0,0B1,0RESHARD,0REDUCE_GRAD
 1UNSHARD,1RECV_F1,1RECV_F0,1F0,1B0,1F1,1I1,1SEND_B1,1SEND_B0,1W1,1RESHARD
 CSV
-run 60 mpirun -np 2 "$train" "${small[@]}" --schedule-file "$scratch/lowered.csv" --verify
+run 60 mpirun -np 2 "$train" "${model[@]}" --schedule-file "$scratch/lowered.csv" --verify
 expect 0 'passed over 5 UNSHARD, RESHARD and REDUCE_GRAD cells' 'a lowered program runs and is verified'
 expect_once 'passed over' 'what is passed over is said once'
 
