@@ -34,14 +34,14 @@ typedef struct options {
 
 static dpr_status_t parse_placement(const char *text, dpr_auto_placement_t *placement)
 {
-    for (int i = 0; i < DPR_AUTO_PLACEMENTS; i++) {
+    for (int i = 0; i <= DPR_AUTO_PLACEMENTS; i++) {
         if (strcmp(text, dpr_auto_placement_name((dpr_auto_placement_t)i)) == 0) {
             *placement = (dpr_auto_placement_t)i;
             return DPR_OK;
         }
     }
     return dpr_fail(DPR_ERR_INVALID,
-                    "--placement '%s': expected one of v, one-to-one, bidirectional", text);
+                    "--placement '%s': expected one of any, v, one-to-one, bidirectional", text);
 }
 
 static dpr_status_t parse_iterations(const char *text, int64_t *iterations)
@@ -104,13 +104,15 @@ static const struct argp_option own_options[] = {
     {.name = "placement",
      .key = KEY_PLACEMENT,
      .arg = "NAME",
-     .doc = "v (default): rank r holds stages r and 2P-1-r; one-to-one: stage s on rank s; "
-            "bidirectional: as dualpipe, every stage on two ranks"},
+     .doc = "any (default): whichever of these is shortest; v: rank r holds stages r and 2P-1-r; "
+            "one-to-one: stage s on rank s; bidirectional: as dualpipe, every stage on two ranks, "
+            "which takes twice the parameters"},
     {.name = "activations",
      .key = KEY_ACTIVATIONS,
      .arg = "N",
-     .doc = "Most saved sets of one stage that a rank may hold (default: what dualpipe needs, P+1 "
-            "micro-batches: 2P+2 for v, else P+1)"},
+     .doc = "Most saved sets that a rank may hold, each of one of the placement's stages, with any "
+            "of 1/P of the model (default: what dualpipe needs, P+1 micro-batches: 2P+2 for v, "
+            "else P+1)"},
     {.name = "budget",
      .key = KEY_BUDGET,
      .arg = "SECONDS",
@@ -126,13 +128,15 @@ static const struct argp_option own_options[] = {
 };
 
 static const char doc[] =
-    "Searches the program with the shortest step for given costs, a placement and a limit on "
-    "activations, and shows it beside the fixed schedules and the bound that no program of that "
-    "placement beats. Costs are of one of P stages. It is never worse than the best fixed schedule "
-    "of the placement within the limit, which it returns where it finds no better."
+    "Searches the program with the shortest step for given costs and a limit on activations, and "
+    "shows it beside the fixed schedules and the bound that no program of the placements searched "
+    "beats. Costs are of one of P stages. It is never worse than the best fixed schedule within "
+    "the "
+    "limit, which it returns where it finds no better; with --placement only those of that "
+    "placement count."
     "\vExamples:\n"
     "  dualpipe_plan auto --ranks 8 --micro-batches 32 --cost F=1,I=1.2,W=0.8,wire=0.1\n"
-    "  dualpipe_plan auto --ranks 4 --micro-batches 8 --activations 5 --csv plan.csv";
+    "  dualpipe_plan auto --ranks 4 --micro-batches 8 --activations 5 --csv plan.csv\n";
 
 static const plan_column_t fact_columns[] = {
     {"ranks", "ranks", PLAN_INT},
@@ -143,8 +147,8 @@ static const plan_column_t fact_columns[] = {
     {"cost_i", "I", PLAN_REAL},
     {"cost_w", "W", PLAN_REAL},
     {"cost_wire", "wire", PLAN_REAL},
-    {"activations", "activation limit", PLAN_INT},
-    {"peak_activations", "peak activations", PLAN_INT},
+    {"activations", "activation limit (sets of a stage)", PLAN_INT},
+    {"peak_activations", "peak activations (sets of a stage)", PLAN_INT},
     {"program", "program", PLAN_TEXT},
     {"makespan", "makespan", PLAN_REAL},
     {"lower_bound", "lower bound", PLAN_REAL},
@@ -157,9 +161,9 @@ static const plan_column_t fact_columns[] = {
 
 static const plan_column_t rival_columns[] = {
     {"schedule", "schedule", PLAN_TEXT},
-    {"same_placement", "same placement", PLAN_BOOL},
+    {"placement", "placement", PLAN_TEXT},
     {"within_limit", "within limit", PLAN_BOOL},
-    {"activation_shares", "activations", PLAN_REAL},
+    {"activation_shares", "activations (1/P of the model)", PLAN_REAL},
     {"makespan", "makespan", PLAN_REAL},
     {"bubble", "bubble", PLAN_REAL},
     {"auto_shorter_by", "auto is shorter by", PLAN_REAL},
@@ -176,7 +180,7 @@ static void fill_facts(const options_t *options, const dpr_auto_report_t *report
     plan_table_int(facts, request->ranks);
     plan_table_int(facts, report->stages);
     plan_table_int(facts, request->micro_batches);
-    plan_table_text(facts, dpr_auto_placement_name(request->placement));
+    plan_table_text(facts, report->placement);
     plan_table_real(facts, request->costs.f);
     plan_table_real(facts, request->costs.i);
     plan_table_real(facts, request->costs.w);
@@ -202,7 +206,7 @@ static void fill_rivals(const dpr_auto_report_t *report, plan_table_t *table)
         }
         const double gain = rival->makespan_sec - report->makespan_sec;
         plan_table_text(table, rival->name);
-        plan_table_int(table, rival->same_placement);
+        plan_table_text(table, rival->placement);
         plan_table_int(table, rival->fits);
         plan_table_real(table, rival->peak_shares);
         plan_table_real(table, rival->makespan_sec);

@@ -4,8 +4,8 @@
  *
  *     auto_bench [PLACEMENT [MOVES [RANKS]]]      default: v 100000, and 4, 8 and 16 ranks
  *
- * PLACEMENT is v, one-to-one or bidirectional, MOVES the budget of one row, so that the table does
- * not depend on the machine; 0 gives every row 2 seconds instead. M is 2P and 4P.
+ * PLACEMENT is v, one-to-one, bidirectional or any, MOVES the budget of one row, so that the table
+ * does not depend on the machine; 0 gives every row 2 seconds instead. M is 2P and 4P.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,7 +112,8 @@ int main(int argc, char *argv[])
 {
     dpr_log_set_sink(print_message, NULL);
     dpr_auto_request_t request = DPR_AUTO_REQUEST_DEFAULT;
-    for (int i = 0; argc > 1 && i < DPR_AUTO_PLACEMENTS; i++) {
+    request.placement = DPR_AUTO_V;
+    for (int i = 0; argc > 1 && i <= DPR_AUTO_PLACEMENTS; i++) {
         if (strcmp(argv[1], dpr_auto_placement_name((dpr_auto_placement_t)i)) == 0) {
             request.placement = (dpr_auto_placement_t)i;
         }

@@ -1,5 +1,5 @@
-/* The scheduler: the fixed schedules, the best orders of list scheduling, the search from both, and
- * the report. */
+/* The scheduler: the fixed schedules, the best orders of list scheduling, the search from both, the
+ * choice of a placement, and the report. */
 #include "models/auto.h"
 
 #include <math.h>
@@ -20,8 +20,13 @@ typedef struct start {
     double makespan_sec;
 } start_t;
 
+/* As bits of a set of placements; that of DPR_AUTO_ANY stands for all others. */
+enum { EVERY_PLACEMENT = (1 << (DPR_AUTO_PLACEMENTS + 1)) - 1 };
+
 typedef struct scheduler {
     const dpr_auto_request_t *request;
+    unsigned allowed; /* placements that the result may have */
+    bool play_others; /* fixed schedules of other placements, to compare; never with a table */
     auto_problem_t problem;
     dpr_auto_report_t report;
     dpr_program_t best; /* judged; none: zeroed */
@@ -30,6 +35,25 @@ typedef struct scheduler {
     int start_count;
     int32_t *order; /* scratch */
 } scheduler_t;
+
+/* ---- Placements ---- */
+
+static const char *placement_text(dpr_auto_placement_t placement)
+{
+    return placement == DPR_AUTO_ANY ? "other" : dpr_auto_placement_name(placement);
+}
+
+static bool is_allowed(const scheduler_t *scheduler, dpr_auto_placement_t placement)
+{
+    return (scheduler->allowed >> placement & 1u) != 0;
+}
+
+/* Rank 0's limit in saved sets of one of `stages`. */
+static int32_t limit_in_stages(const auto_problem_t *problem, int32_t stages)
+{
+    const int64_t limit = (int64_t)problem->limit[0] * stages / problem->stages;
+    return limit < INT32_MAX ? (int32_t)limit : INT32_MAX;
+}
 
 /* ---- The judge ---- */
 
@@ -106,6 +130,9 @@ static void offer(scheduler_t *scheduler, dpr_program_t *program, const verdict_
     scheduler->report.makespan_sec = verdict->makespan_sec;
     scheduler->report.bubble_sec = verdict->bubble_sec;
     scheduler->report.peak_activations = verdict->peak;
+    scheduler->report.placement = placement_text(auto_placement_of(program));
+    scheduler->report.stages = program->stages;
+    scheduler->report.activations = limit_in_stages(&scheduler->problem, program->stages);
     scheduler->report.fixed = fixed;
 }
 
@@ -184,28 +211,7 @@ static dpr_status_t list_all(scheduler_t *scheduler, auto_clock_t *clock, double
 
 /* ---- The fixed schedules ---- */
 
-static bool has_placement(const dpr_program_t *program, const auto_problem_t *problem)
-{
-    if (program->stages != problem->stages) {
-        return false;
-    }
-    for (int32_t r = 0; r < program->ranks; r++) {
-        for (size_t i = program->begin[r]; i < program->begin[r + 1]; i++) {
-            dpr_action_t halves[2];
-            const int count = dpr_action_halves(program->actions[i], halves);
-            for (int h = 0; h < count; h++) {
-                const int32_t lane =
-                    halves[h].micro_batch / problem->per_lane * problem->stages + halves[h].stage;
-                if (problem->lanes[lane].rank != r) {
-                    return false;
-                }
-            }
-        }
-    }
-    return true;
-}
-
-/* The best fixed schedule seeds the search, split into F, I and W. */
+/* The best fixed schedule seeds the search, split into F, I and W, where there is one (a clock). */
 static dpr_status_t offer_rival(scheduler_t *scheduler, dpr_program_t *program,
                                 const verdict_t *verdict, auto_clock_t *clock)
 {
@@ -220,9 +226,11 @@ static dpr_status_t offer_rival(scheduler_t *scheduler, dpr_program_t *program,
         rival->makespan_sec < report->rivals[report->best_fixed].makespan_sec) {
         report->best_fixed = report->rival_count;
     }
-    auto_order_of_program(problem, program, scheduler->order);
+    if (clock != NULL) {
+        auto_order_of_program(problem, program, scheduler->order);
+    }
     offer(scheduler, program, verdict, rival->name);
-    return auto_clock_run(clock, problem, scheduler->order, INFINITY)
+    return clock != NULL && auto_clock_run(clock, problem, scheduler->order, INFINITY)
                ? add_start(scheduler, scheduler->order, clock->makespan_sec)
                : DPR_OK;
 }
@@ -238,8 +246,10 @@ static dpr_status_t play_rival(scheduler_t *scheduler, const dpr_schedule_t *sch
     }
     dpr_program_t program;
     DPR_TRY(schedule->generate(problem->ranks, problem->micro_batches, &program));
-    rival->same_placement = has_placement(&program, problem);
-    if (!rival->same_placement && scheduler->request->table != NULL) {
+    const dpr_auto_placement_t placement = auto_placement_of(&program);
+    rival->placement = placement_text(placement);
+    rival->same_placement = is_allowed(scheduler, placement);
+    if (!rival->same_placement && !scheduler->play_others) {
         dpr_program_free(&program);
         return DPR_OK;
     }
@@ -332,7 +342,6 @@ static dpr_status_t schedule_with(scheduler_t *scheduler, auto_clock_t *clock, d
     if (scheduler->request->iterations > 0 || budget > 0.0) {
         DPR_TRY(search(scheduler, until));
     }
-    report->seconds = auto_now_sec() - began;
     return DPR_OK;
 }
 
@@ -346,16 +355,36 @@ static void release(scheduler_t *scheduler)
     auto_problem_free(&scheduler->problem);
 }
 
-dpr_status_t dpr_auto_schedule(const dpr_auto_request_t *request, dpr_program_t *program,
-                               dpr_auto_report_t *report)
+/* Hands out the program and the report, NULL: not wanted. */
+static void hand_out(scheduler_t *scheduler, double began, dpr_program_t *program,
+                     dpr_auto_report_t *report)
+{
+    *program = scheduler->best;
+    scheduler->best = (dpr_program_t){0};
+    scheduler->report.seconds = auto_now_sec() - began;
+    if (report != NULL) {
+        *report = scheduler->report;
+    }
+}
+
+static dpr_status_t scheduler_init(scheduler_t *scheduler, const dpr_auto_request_t *request,
+                                   dpr_auto_placement_t placement)
+{
+    *scheduler = (scheduler_t){.request = request, .best_sec = INFINITY};
+    scheduler->report.best_fixed = -1;
+    scheduler->report.list_sec = INFINITY;
+    return auto_problem_init(&scheduler->problem, request, placement);
+}
+
+/* With one placement, the request's or, where that is DPR_AUTO_ANY, any. */
+static dpr_status_t schedule_one(const dpr_auto_request_t *request, dpr_auto_placement_t placement,
+                                 dpr_program_t *program, dpr_auto_report_t *report)
 {
     const double began = auto_now_sec();
-    scheduler_t scheduler = {.request = request, .best_sec = INFINITY};
-    DPR_TRY(auto_problem_init(&scheduler.problem, request));
-    scheduler.report.best_fixed = -1;
-    scheduler.report.list_sec = INFINITY;
-    scheduler.report.activations = scheduler.problem.limit[0];
-    scheduler.report.stages = scheduler.problem.stages;
+    scheduler_t scheduler;
+    DPR_TRY(scheduler_init(&scheduler, request, placement));
+    scheduler.allowed = 1u << placement;
+    scheduler.play_others = request->table == NULL && request->placement != DPR_AUTO_ANY;
     auto_clock_t clock = {0};
     dpr_status_t status;
     DPR_TRY_GOTO(
@@ -363,13 +392,125 @@ dpr_status_t dpr_auto_schedule(const dpr_auto_request_t *request, dpr_program_t 
         release_all);
     DPR_TRY_GOTO(auto_clock_init(&clock, &scheduler.problem), release_all);
     DPR_TRY_GOTO(schedule_with(&scheduler, &clock, began), release_all);
-    *program = scheduler.best;
-    scheduler.best = (dpr_program_t){0};
-    if (report != NULL) {
-        *report = scheduler.report;
-    }
+    hand_out(&scheduler, began, program, report);
 release_all:
     auto_clock_free(&clock);
     release(&scheduler);
+    return status;
+}
+
+/* ---- Any placement ---- */
+
+typedef struct candidate {
+    dpr_auto_placement_t placement;
+    double bound_sec;
+} candidate_t;
+
+/* The placements that can run, that with the least bound first; *count may be 0. */
+static dpr_status_t find_candidates(const dpr_auto_request_t *request, candidate_t *candidates,
+                                    int *count)
+{
+    *count = 0;
+    for (int p = 0; p < DPR_AUTO_PLACEMENTS; p++) {
+        candidate_t found = {.placement = (dpr_auto_placement_t)p};
+        if (!auto_can_run(request, found.placement)) {
+            continue;
+        }
+        auto_problem_t problem;
+        DPR_TRY(auto_problem_init(&problem, request, found.placement));
+        const dpr_status_t status = auto_bound(&problem, &found.bound_sec);
+        auto_problem_free(&problem);
+        DPR_TRY(status);
+        int at = (*count)++;
+        for (; at > 0 && candidates[at - 1].bound_sec > found.bound_sec; at--) {
+            candidates[at] = candidates[at - 1];
+        }
+        candidates[at] = found;
+    }
+    return DPR_OK;
+}
+
+/* The request of one of `parts` placements that are still to be searched: its share of what is left
+ * of the budget. */
+static dpr_auto_request_t share_request(const scheduler_t *scheduler, double until_sec, int parts)
+{
+    dpr_auto_request_t one = *scheduler->request;
+    auto_budget_t budget = {0};
+    const bool any_left = share_budget(scheduler, until_sec, parts, &budget);
+    one.iterations = any_left ? budget.iterations : 0;
+    if (until_sec > 0.0) { /* where nothing is left, not 0, which were no limit */
+        one.budget_sec = any_left ? fmax(budget.until_sec - auto_now_sec(), 1e-9) : 1e-9;
+    }
+    return one;
+}
+
+/* Takes the placement's program where it is shorter than all before. */
+static dpr_status_t try_placement(scheduler_t *all, const dpr_auto_request_t *one,
+                                  dpr_auto_placement_t placement)
+{
+    dpr_program_t program;
+    dpr_auto_report_t report;
+    DPR_TRY(schedule_one(one, placement, &program, &report));
+    const verdict_t verdict = {.makespan_sec = report.makespan_sec,
+                               .bubble_sec = report.bubble_sec,
+                               .peak = report.peak_activations,
+                               .fits = true};
+    offer(all, &program, &verdict, report.fixed);
+    all->report.list_sec = fmin(all->report.list_sec, report.list_sec);
+    all->report.iterations += report.iterations;
+    return DPR_OK;
+}
+
+static dpr_status_t try_all(scheduler_t *all, const candidate_t *candidates, int count,
+                            double began)
+{
+    const double budget = all->request->budget_sec;
+    dpr_auto_report_t *report = &all->report;
+    all->allowed = all->request->table == NULL ? EVERY_PLACEMENT : 0;
+    for (int i = 0; i < count; i++) {
+        all->allowed |= 1u << candidates[i].placement;
+    }
+    DPR_TRY(play_rivals(all, NULL));
+    report->lower_bound_sec = fmin(candidates[0].bound_sec, all->best_sec);
+    for (int i = 0; i < count; i++) {
+        /* the first one always: that there is a program within the limit */
+        if (i > 0 && candidates[i].bound_sec >= all->best_sec) {
+            break;
+        }
+        const dpr_auto_request_t one =
+            share_request(all, budget > 0.0 ? began + budget : 0.0, count - i);
+        DPR_TRY(try_placement(all, &one, candidates[i].placement));
+    }
+    return DPR_OK;
+}
+
+/* Where none can run, this one's errors say why. */
+static dpr_auto_placement_t least_demanding(const dpr_auto_request_t *request)
+{
+    return request->table != NULL && request->table->stages == 2 * (int64_t)request->ranks
+               ? DPR_AUTO_V
+               : DPR_AUTO_ONE_TO_ONE;
+}
+
+dpr_status_t dpr_auto_schedule(const dpr_auto_request_t *request, dpr_program_t *program,
+                               dpr_auto_report_t *report)
+{
+    const double began = auto_now_sec();
+    candidate_t candidates[DPR_AUTO_PLACEMENTS];
+    int count = 0;
+    if (request->placement != DPR_AUTO_ANY) {
+        return schedule_one(request, request->placement, program, report);
+    }
+    DPR_TRY(find_candidates(request, candidates, &count));
+    if (count == 0) {
+        return schedule_one(request, least_demanding(request), program, report);
+    }
+    scheduler_t all;
+    DPR_TRY(scheduler_init(&all, request, candidates[0].placement));
+    const dpr_status_t status = try_all(&all, candidates, count, began);
+    if (status == DPR_OK) {
+        hand_out(&all, began, program, report);
+    }
+    release(&all);
     return status;
 }

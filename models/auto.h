@@ -23,15 +23,18 @@ typedef enum dpr_auto_placement {
     DPR_AUTO_V,             /* rank r holds stages r and 2P-1-r; S = 2P */
     DPR_AUTO_ONE_TO_ONE,    /* stage s on rank s; S = P */
     DPR_AUTO_BIDIRECTIONAL, /* rank r holds stages r and P-1-r, every stage on two ranks, the first
-                               M/2 micro-batches go down and the others up; S = P, P and M even */
+                               M/2 micro-batches go down and the others up; S = P, P and M even.
+                               Every rank has the parameters of two stages */
+    DPR_AUTO_ANY,           /* of these, whichever gives the shortest program */
 } dpr_auto_placement_t;
 
-enum { DPR_AUTO_PLACEMENTS = 3 };
+enum { DPR_AUTO_PLACEMENTS = 3 }; /* without DPR_AUTO_ANY */
 
-/* "v", "one-to-one" or "bidirectional". */
+/* "v", "one-to-one", "bidirectional" or "any". */
 const char *dpr_auto_placement_name(dpr_auto_placement_t placement);
 
-/* The least limit of saved sets with which a placement can run: 1 for one-to-one, else 2. */
+/* The least limit with which a placement can run, in the unit of dpr_auto_request_t's: 1 for
+ * one-to-one and any, else 2. */
 int dpr_auto_least_activations(dpr_auto_placement_t placement);
 
 /* The limit that 0 stands for: what dualpipe needs, the saved sets of P+1 micro-batches. */
@@ -58,9 +61,11 @@ typedef struct dpr_auto_request {
     size_t message_bytes;
 
     /*
-     * Most SAVED sets of one stage that a rank may hold at once (dpr_graph_peak_activations).
-     * 0: what dualpipe needs, the saved sets of P+1 micro-batches: 2P+2 for V, else P+1 (dualpipev
-     * needs 2P+1). rank_activations (may be NULL, not owned): one limit for each rank instead.
+     * Most SAVED sets of one of the placement's stages that a rank may hold at once
+     * (dpr_graph_peak_activations); with DPR_AUTO_ANY sets of 1/P of the model, of which V's stages
+     * are halves. 0: what dualpipe needs, the saved sets of P+1 micro-batches: 2P+2 for V, else P+1
+     * (dualpipev needs 2P+1). rank_activations (may be NULL, not owned): one limit for each rank
+     * instead.
      */
     int activations;
     const int32_t *rank_activations;
@@ -77,16 +82,20 @@ typedef struct dpr_auto_request {
 
 #define DPR_AUTO_REQUEST_DEFAULT                                                                   \
     {                                                                                              \
-        .placement = DPR_AUTO_V, .costs = DPR_UNIFORM_COSTS_DEFAULT, .budget_sec = 2.0, .seed = 1  \
+        .placement = DPR_AUTO_ANY, .costs = DPR_UNIFORM_COSTS_DEFAULT, .budget_sec = 2.0,          \
+        .seed = 1                                                                                  \
     }
 
-/* A fixed schedule beside it. With a cost table only those of the same placement are played. */
+/* A fixed schedule beside it. With a cost table only those of the placements searched are played.
+ */
 typedef struct dpr_auto_rival {
     const char *name;
-    bool runs;           /* P and M are allowed, and it was played; else the rest is not set */
-    bool same_placement; /* else it is there to compare: auto may not return it */
-    bool fits;           /* every rank keeps to the limit, counted in shares of the model */
-    double peak_shares;  /* activations of the rank that holds most, in 1/P of the model */
+    bool runs;             /* P and M are allowed, and it was played; else the rest is not set */
+    const char *placement; /* dpr_auto_placement_name's, or "other" */
+    bool same_placement;   /* the request's, or the request leaves it open; else it is there to
+                              compare: auto may not return it */
+    bool fits;             /* every rank keeps to the limit, counted in shares of the model */
+    double peak_shares;    /* activations of the rank that holds most, in 1/P of the model */
     double makespan_sec;
     double bubble_sec; /* mean over the ranks */
 } dpr_auto_rival_t;
@@ -94,17 +103,20 @@ typedef struct dpr_auto_rival {
 enum { DPR_AUTO_MAX_RIVALS = 32 };
 
 typedef struct dpr_auto_report {
+    const char *placement; /* of the program: dpr_auto_placement_name's, or "other" */
     double makespan_sec;
-    double bubble_sec;        /* mean over the ranks */
-    double lower_bound_sec;   /* no program of this placement and limit is shorter */
-    double list_sec;          /* best of list scheduling; INFINITY where its graph was refused */
-    int32_t peak_activations; /* saved sets, of the rank that holds most */
-    int32_t activations;      /* the limit that held, of rank 0 */
-    int32_t stages;
-    int64_t iterations; /* moves that the search judged */
-    double seconds;     /* wall time used, all in all */
-    const char *fixed;  /* the fixed schedule that was returned, NULL: none is as short */
-    int best_fixed;     /* index in rivals: shortest of the same placement that fits; -1: none */
+    double bubble_sec;      /* mean over the ranks */
+    double lower_bound_sec; /* no program of this placement and limit is shorter; with DPR_AUTO_ANY
+                               none of the placements that can run, and no fixed schedule */
+    double list_sec;        /* best of list scheduling; INFINITY where its graph was refused */
+    int32_t
+        peak_activations; /* saved sets of a stage of the program, of the rank that holds most */
+    int32_t activations;  /* the limit that held, of rank 0, in the same unit */
+    int32_t stages;       /* of the program */
+    int64_t iterations;   /* moves that the search judged */
+    double seconds;       /* wall time used, all in all */
+    const char *fixed;    /* the fixed schedule that was returned, NULL: none is as short */
+    int best_fixed;       /* index in rivals: shortest with same_placement that fits; -1: none */
     int rival_count;
     dpr_auto_rival_t rivals[DPR_AUTO_MAX_RIVALS]; /* in the order of dpr_schedule_list */
 } dpr_auto_report_t;
@@ -112,6 +124,12 @@ typedef struct dpr_auto_report {
 /*
  * Builds a program named "auto", or, where no shorter one was found, the best fixed schedule under
  * its own name. On success the caller owns *program (dpr_program_free); `report` may be NULL.
+ *
+ * DPR_AUTO_ANY searches every placement that P, M and the limit allow, the one with the least bound
+ * first, each with an equal share of what is left of the budget, but for those whose bound is no
+ * less than the shortest program so far. With uniform costs the result is then no longer than any
+ * fixed schedule within the limit, whatever its placement. A cost table knows only its own stages,
+ * and so searches, and promises, only among the placements whose every F, I and W it holds.
  *
  * Errors: DPR_ERR_INVALID where P, M, the limit or the budget is out of range, a limit is below the
  * least that the placement can run with (the message says it: 2 for V and bidirectional, 1 for

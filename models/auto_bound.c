@@ -3,12 +3,15 @@
  *
  * With l a lane of rank r and L the rank's limit of saved sets, let
  *
- *     to_f(l)   the soonest that F of l can start: F and wires of the stages before it
- *     to_i(l)   the soonest that I of l can start: F down to the last stage, I back to the one
- * after from_i(l) the least from the end of I of l to the end of the step: I of the stages before,
- * and the W of the first one work      F, I and W of all of the rank's cells forward   the longest
- * that L saved sets' F can take: before its first I a rank can run no more weight    the longest
- * that L saved sets' W can take: after its last I it can run no more
+ * - to_f(l) be the soonest that F of l can start: F and wires of the stages before it
+ * - to_i(l) the soonest that I of l can start: F down to the last stage, I back to the one after
+ * - from_i(l) the least from the end of I of l to the end of the step: I of the stages before, and
+ *   the W of the first one
+ * - work F, I and W of all of the rank's cells
+ * - forward the longest that L saved sets' F can take: before its first I a rank can run no more
+ * - weight the longest that L saved sets' W can take: after its last I it can run no more
+ *
+ * A wire is only between two ranks: at V's turn there is none.
  *
  * Then the step takes, for every rank, at least
  *

@@ -82,9 +82,24 @@ static inline int32_t auto_op_of(const auto_problem_t *problem, int32_t lane, in
 
 /* ---- auto_problem.c ---- */
 
-/* Checks the request and lays it out. Errors: those of dpr_auto_schedule. */
-dpr_status_t auto_problem_init(auto_problem_t *problem, const dpr_auto_request_t *request);
+/* Checks the request and lays it out for one placement, the request's own or, where that is
+ * DPR_AUTO_ANY, any. Errors: those of dpr_auto_schedule. */
+dpr_status_t auto_problem_init(auto_problem_t *problem, const dpr_auto_request_t *request,
+                               dpr_auto_placement_t placement);
+
+/* The rank that runs a stage for the micro-batches that go down or up (bidirectional alone). */
+int32_t auto_home(dpr_auto_placement_t placement, int32_t ranks, int32_t stage, bool goes_up);
+
+/* The request's limit for a rank, in saved sets of the placement's stages; not checked. */
+int32_t auto_limit(const dpr_auto_request_t *request, int rank, dpr_auto_placement_t placement);
+
 void auto_problem_free(auto_problem_t *problem);
+
+/* Whether P, M, the limit and the table are such as the placement needs. */
+bool auto_can_run(const dpr_auto_request_t *request, dpr_auto_placement_t placement);
+
+/* The placement of a program; DPR_AUTO_ANY stands for every other one. */
+dpr_auto_placement_t auto_placement_of(const dpr_program_t *program);
 
 /* The order as a program named "auto". Errors: DPR_ERR_MEMORY. */
 dpr_status_t auto_order_to_program(const auto_problem_t *problem, const int32_t *order,

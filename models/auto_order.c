@@ -58,3 +58,36 @@ void auto_order_of_program(const auto_problem_t *problem, const dpr_program_t *p
         }
     }
 }
+
+static bool has_placement(const dpr_program_t *program, dpr_auto_placement_t placement)
+{
+    const int32_t P = program->ranks;
+    const bool both_ways = placement == DPR_AUTO_BIDIRECTIONAL;
+    if (program->stages != (placement == DPR_AUTO_V ? 2 : 1) * P ||
+        (both_ways && (P % 2 != 0 || program->micro_batches % 2 != 0))) {
+        return false;
+    }
+    for (int32_t r = 0; r < P; r++) {
+        for (size_t i = program->begin[r]; i < program->begin[r + 1]; i++) {
+            dpr_action_t halves[2];
+            const int count = dpr_action_halves(program->actions[i], halves);
+            for (int h = 0; h < count; h++) {
+                const bool goes_up =
+                    both_ways && halves[h].micro_batch >= program->micro_batches / 2;
+                if (auto_home(placement, P, halves[h].stage, goes_up) != r) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
+}
+
+dpr_auto_placement_t auto_placement_of(const dpr_program_t *program)
+{
+    int p = 0;
+    while (p < DPR_AUTO_PLACEMENTS && !has_placement(program, (dpr_auto_placement_t)p)) {
+        p++;
+    }
+    return (dpr_auto_placement_t)p;
+}

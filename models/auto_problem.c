@@ -8,10 +8,11 @@
 #include "models/auto_impl.h"
 #include "models/compare.h"
 
-static const char *const placement_names[DPR_AUTO_PLACEMENTS] = {
+static const char *const placement_names[DPR_AUTO_PLACEMENTS + 1] = {
     [DPR_AUTO_V] = "v",
     [DPR_AUTO_ONE_TO_ONE] = "one-to-one",
     [DPR_AUTO_BIDIRECTIONAL] = "bidirectional",
+    [DPR_AUTO_ANY] = "any",
 };
 
 const char *dpr_auto_placement_name(dpr_auto_placement_t placement)
@@ -21,7 +22,7 @@ const char *dpr_auto_placement_name(dpr_auto_placement_t placement)
 
 int dpr_auto_least_activations(dpr_auto_placement_t placement)
 {
-    return placement == DPR_AUTO_ONE_TO_ONE ? 1 : 2;
+    return placement == DPR_AUTO_ONE_TO_ONE || placement == DPR_AUTO_ANY ? 1 : 2;
 }
 
 int dpr_auto_default_activations(dpr_auto_placement_t placement, int ranks)
@@ -39,14 +40,14 @@ static dpr_status_t check_range(const char *what, int value, int most)
     return DPR_OK;
 }
 
-static dpr_status_t check_sizes(const dpr_auto_request_t *request)
+static dpr_status_t check_sizes(const dpr_auto_request_t *request, dpr_auto_placement_t placement)
 {
-    if ((unsigned)request->placement >= DPR_AUTO_PLACEMENTS) {
-        return dpr_fail(DPR_ERR_INVALID, "auto: unknown placement %d", (int)request->placement);
+    if ((unsigned)placement >= DPR_AUTO_PLACEMENTS) {
+        return dpr_fail(DPR_ERR_INVALID, "auto: unknown placement %d", (int)placement);
     }
     DPR_TRY(check_range("ranks", request->ranks, DPR_AUTO_MAX_RANKS));
     DPR_TRY(check_range("micro-batches", request->micro_batches, DPR_MAX_MICRO_BATCHES));
-    const int64_t stages = (request->placement == DPR_AUTO_V ? 2 : 1) * (int64_t)request->ranks;
+    const int64_t stages = (placement == DPR_AUTO_V ? 2 : 1) * (int64_t)request->ranks;
     if (stages * request->micro_batches > DPR_AUTO_MAX_CELLS) {
         return dpr_fail(DPR_ERR_INVALID,
                         "auto: %d ranks with %d micro-batches: at most %lld micro-batches are "
@@ -54,7 +55,7 @@ static dpr_status_t check_sizes(const dpr_auto_request_t *request)
                         request->ranks, request->micro_batches,
                         (long long)(DPR_AUTO_MAX_CELLS / stages));
     }
-    if (request->placement == DPR_AUTO_BIDIRECTIONAL &&
+    if (placement == DPR_AUTO_BIDIRECTIONAL &&
         (request->ranks % 2 != 0 || request->micro_batches % 2 != 0)) {
         return dpr_fail(DPR_ERR_INVALID,
                         "auto: placement bidirectional with %d ranks and %d micro-batches: both "
@@ -94,21 +95,29 @@ static dpr_status_t check_costs(const dpr_uniform_costs_t *costs)
     return DPR_OK;
 }
 
-static dpr_status_t set_limits(auto_problem_t *problem, const dpr_auto_request_t *request)
+int32_t auto_limit(const dpr_auto_request_t *request, int rank, dpr_auto_placement_t placement)
 {
-    const int32_t least = dpr_auto_least_activations(request->placement);
+    if (request->rank_activations == NULL && request->activations == 0) {
+        return dpr_auto_default_activations(placement, request->ranks);
+    }
+    const int64_t asked =
+        request->rank_activations != NULL ? request->rank_activations[rank] : request->activations;
+    const int64_t sets =
+        request->placement == DPR_AUTO_ANY && placement == DPR_AUTO_V ? 2 * asked : asked;
+    return (int32_t)(sets < INT32_MAX ? (sets > INT32_MIN ? sets : INT32_MIN) : INT32_MAX);
+}
+
+static dpr_status_t set_limits(auto_problem_t *problem, const dpr_auto_request_t *request,
+                               dpr_auto_placement_t placement)
+{
+    const int32_t least = dpr_auto_least_activations(placement);
     for (int32_t r = 0; r < problem->ranks; r++) {
-        int32_t limit = request->activations;
-        if (request->rank_activations != NULL) {
-            limit = request->rank_activations[r];
-        } else if (limit == 0) {
-            limit = dpr_auto_default_activations(request->placement, problem->ranks);
-        }
+        const int32_t limit = auto_limit(request, r, placement);
         if (limit < least) {
             return dpr_fail(DPR_ERR_INVALID,
                             "auto: rank %d: a limit of %d activations is too low: placement %s "
                             "needs at least %d",
-                            r, limit, dpr_auto_placement_name(request->placement), least);
+                            r, limit, dpr_auto_placement_name(placement), least);
         }
         problem->limit[r] = limit;
     }
@@ -117,7 +126,13 @@ static dpr_status_t set_limits(auto_problem_t *problem, const dpr_auto_request_t
 
 /* ---- Lanes ---- */
 
-static void place_lanes(auto_problem_t *problem)
+int32_t auto_home(dpr_auto_placement_t placement, int32_t ranks, int32_t stage, bool goes_up)
+{
+    const int32_t stages = placement == DPR_AUTO_V ? 2 * ranks : ranks;
+    return goes_up || stage >= ranks ? stages - 1 - stage : stage;
+}
+
+static void place_lanes(auto_problem_t *problem, dpr_auto_placement_t placement)
 {
     const int32_t S = problem->stages;
     const int32_t P = problem->ranks;
@@ -128,10 +143,7 @@ static void place_lanes(auto_problem_t *problem)
         auto_lane_t *lane = &problem->lanes[l];
         const bool goes_up = l >= S;
         lane->stage = l % S;
-        lane->rank = lane->stage;
-        if (goes_up || lane->stage >= P) {
-            lane->rank = S - 1 - lane->stage;
-        }
+        lane->rank = auto_home(placement, P, lane->stage, goes_up);
         lane->first_micro_batch = goes_up ? problem->per_lane : 0;
         lane->before = lane->stage > 0 ? l - 1 : -1;
         lane->after = lane->stage + 1 < S ? l + 1 : -1;
@@ -143,6 +155,12 @@ static void place_lanes(auto_problem_t *problem)
 static double least(double a, double b)
 {
     return a < b ? a : b;
+}
+
+/* Whether what goes from a lane to lane `to` (-1: to none) goes to another rank. */
+static bool leaves_rank(const auto_problem_t *problem, const auto_lane_t *lane, int32_t to)
+{
+    return to >= 0 && problem->lanes[to].rank != lane->rank;
 }
 
 static double ratio_of(double fused, double parts)
@@ -159,7 +177,8 @@ static void cost_uniform(auto_problem_t *problem, const dpr_uniform_costs_t *of_
         lane->cost[AUTO_I] = costs.i;
         lane->cost[AUTO_W] = costs.w;
         lane->fused = ratio_of(dpr_uniform_b(&costs), costs.i + costs.w);
-        lane->act_wire = lane->grad_wire = costs.wire;
+        lane->act_wire = leaves_rank(problem, lane, lane->after) ? costs.wire : 0.0;
+        lane->grad_wire = leaves_rank(problem, lane, lane->before) ? costs.wire : 0.0;
     }
     problem->fused_pair = ratio_of(dpr_uniform_fb(&costs), costs.f + costs.i + costs.w);
 }
@@ -187,10 +206,10 @@ static dpr_status_t cost_lane(auto_problem_t *problem, const dpr_auto_request_t 
     lane->cost[AUTO_W] = row[TABLE_W];
     lane->fused = ratio_of(row[TABLE_B], row[TABLE_I] + row[TABLE_W]);
     lane->act_wire = lane->grad_wire = 0.0;
-    if (lane->after >= 0 && problem->lanes[lane->after].rank != lane->rank) {
+    if (leaves_rank(problem, lane, lane->after)) {
         lane->act_wire = table_wire(request, lane->rank, problem->lanes[lane->after].rank);
     }
-    if (lane->before >= 0 && problem->lanes[lane->before].rank != lane->rank) {
+    if (leaves_rank(problem, lane, lane->before)) {
         lane->grad_wire = table_wire(request, lane->rank, problem->lanes[lane->before].rank);
     }
     const double all[] = {row[TABLE_F], row[TABLE_I], row[TABLE_W], lane->act_wire,
@@ -252,6 +271,44 @@ static dpr_status_t cost_lanes(auto_problem_t *problem, const dpr_auto_request_t
     return DPR_OK;
 }
 
+/* ---- Which placements can run ---- */
+
+static bool table_knows(const dpr_cost_table_t *table, dpr_auto_placement_t placement, int ranks)
+{
+    if (table->ranks != ranks || table->stages != (placement == DPR_AUTO_V ? 2 : 1) * ranks) {
+        return false;
+    }
+    for (int up = 0; up <= (placement == DPR_AUTO_BIDIRECTIONAL); up++) {
+        for (int s = 0; s < table->stages; s++) {
+            const size_t rank = (size_t)auto_home(placement, ranks, s, up == 1);
+            const double *row =
+                &table->compute[TABLE_KINDS * (rank * (size_t)table->stages + (size_t)s)];
+            if (isnan(row[TABLE_F]) || isnan(row[TABLE_I]) || isnan(row[TABLE_W])) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+bool auto_can_run(const dpr_auto_request_t *request, dpr_auto_placement_t placement)
+{
+    const int P = request->ranks;
+    const int M = request->micro_batches;
+    const int64_t stages = (placement == DPR_AUTO_V ? 2 : 1) * (int64_t)P;
+    if (P < 1 || P > DPR_AUTO_MAX_RANKS || M < 1 || stages * M > DPR_AUTO_MAX_CELLS ||
+        (placement == DPR_AUTO_BIDIRECTIONAL && (P % 2 != 0 || M % 2 != 0)) ||
+        (request->table != NULL && !table_knows(request->table, placement, P))) {
+        return false;
+    }
+    for (int r = 0; r < P; r++) {
+        if (auto_limit(request, r, placement) < dpr_auto_least_activations(placement)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- Ops ---- */
 
 static void set_ops(auto_problem_t *problem)
@@ -268,7 +325,7 @@ static void set_ops(auto_problem_t *problem)
         if (to >= 0) {
             info->consumer = op + (to - l) * step;
             info->peer = problem->lanes[to].rank;
-            if (problem->lanes[to].rank != lane->rank) {
+            if (leaves_rank(problem, lane, to)) {
                 info->channel = 2 * l + (kind == AUTO_I ? 1 : 0);
                 info->wire = kind == AUTO_F ? lane->act_wire : lane->grad_wire;
             }
@@ -311,21 +368,22 @@ static dpr_status_t allocate(auto_problem_t *problem)
     return dpr_calloc(ranks, sizeof *problem->limit, &problem->limit);
 }
 
-dpr_status_t auto_problem_init(auto_problem_t *problem, const dpr_auto_request_t *request)
+dpr_status_t auto_problem_init(auto_problem_t *problem, const dpr_auto_request_t *request,
+                               dpr_auto_placement_t placement)
 {
-    DPR_TRY(check_sizes(request));
+    DPR_TRY(check_sizes(request, placement));
     DPR_TRY(check_budget(request));
-    const int32_t directions = request->placement == DPR_AUTO_BIDIRECTIONAL ? 2 : 1;
+    const int32_t directions = placement == DPR_AUTO_BIDIRECTIONAL ? 2 : 1;
     auto_problem_t made = {.ranks = request->ranks,
-                           .stages = (request->placement == DPR_AUTO_V ? 2 : 1) * request->ranks,
+                           .stages = (placement == DPR_AUTO_V ? 2 : 1) * request->ranks,
                            .micro_batches = request->micro_batches,
                            .per_lane = request->micro_batches / directions};
     made.lane_count = directions * made.stages;
     made.op_count = AUTO_KINDS * made.lane_count * made.per_lane;
     dpr_status_t status;
     DPR_TRY_GOTO(allocate(&made), free_problem);
-    DPR_TRY_GOTO(set_limits(&made, request), free_problem);
-    place_lanes(&made);
+    DPR_TRY_GOTO(set_limits(&made, request, placement), free_problem);
+    place_lanes(&made, placement);
     DPR_TRY_GOTO(cost_lanes(&made, request), free_problem);
     set_ops(&made);
     DPR_TRY_GOTO(check_sum(&made), free_problem);

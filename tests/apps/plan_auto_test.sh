@@ -38,13 +38,39 @@ refuse() {
 size=(--ranks 4 --micro-batches 8)
 
 # the report; zbv is at the bound, which is 24 of work and (P-1)F/2
-expect 0 "${size[@]}" --iterations 100
+expect 0 "${size[@]}" --placement v --iterations 100
 says out '^placement +v$'
-says out '^activation limit +10$'
+says out '^activation limit \(sets of a stage\) +10$'
+says out '^peak activations \(sets of a stage\) +[0-9]+$'
 says out '^makespan +25.5$'
 says out '^lower bound +25.5$'
-says out '^dualpipe +no +yes +5 +26 +2 +0.5 +1.92 %$'
-says out '^zbv +yes +yes +4 +25.5 +1.5 +0 +0.00 %$'
+says out '^schedule +placement +within limit +activations \(1/P of the model\) '
+says out '^dualpipe +bidirectional +yes +5 +26 +2 +0.5 +1.92 %$'
+says out '^zbv +v +yes +4 +25.5 +1.5 +0 +0.00 %$'
+says out '^interleaved-1f1b +other +no '
+
+# any placement, which is the default: not worse than any fixed schedule within the limit
+expect 0 "${size[@]}" --cost F=1,I=1,W=1,B=1.5,FB=2 --iterations 300
+says out '^placement +bidirectional$'
+says out '^program +dualpipe$'
+says out '^makespan +21$'
+says out '^dualpipe +bidirectional +yes +5 +21 +1.25 +0 +0.00 %$'
+cp "$folder/out" "$folder/default"
+expect 0 "${size[@]}" --placement any --cost F=1,I=1,W=1,B=1.5,FB=2 --iterations 300
+diff <(grep -v ^seconds "$folder/default") <(grep -v ^seconds "$folder/out") >"$folder/diff" ||
+    fail "--placement any is not the default: $(cat "$folder/diff")"
+
+# at V's turn nothing is sent, so the bound has no wire there
+expect 0 --ranks 1 --micro-batches 1 --placement v --cost wire=5 --iterations 100
+says out '^makespan +3$'
+says out '^lower bound +3$'
+expect 0 --ranks 2 --micro-batches 2 --placement v --cost F=0.75,I=1.85,W=0.17,wire=0.1 \
+    --iterations 3000
+says out '^makespan +7.535$'
+says out '^lower bound +7.535$'
+
+# the help ends its last line
+[ -z "$("$plan" auto --help | tail -c 1)" ] || fail "--help does not end its last line"
 
 # the program in the file is the one of the report
 expect 0 "${size[@]}" --placement bidirectional --cost F=1,I=1.2,W=0.8,wire=0.1 --iterations 2000 \
@@ -68,9 +94,9 @@ refuse '--micro-batches is missing' --ranks 4
 refuse "--ranks '257'.*1 to 256" --ranks 257 --micro-batches 8
 refuse "--ranks '-1'" --ranks -1 --micro-batches 8
 refuse "--micro-batches '0'" --ranks 4 --micro-batches 0
-refuse '--activations 1: placement v needs at least 2' "${size[@]}" --activations 1
+refuse '--activations 1: placement v needs at least 2' "${size[@]}" --placement v --activations 1
 refuse "--activations '0'" "${size[@]}" --activations 0
-refuse "--placement 'w'.*v, one-to-one, bidirectional" "${size[@]}" --placement w
+refuse "--placement 'w'.*any, v, one-to-one, bidirectional" "${size[@]}" --placement w
 refuse 'both must be even' --ranks 3 --micro-batches 8 --placement bidirectional
 refuse "--budget 'nan'.*0 to 3600" "${size[@]}" --budget nan
 refuse "--budget '-1'" "${size[@]}" --budget=-1
@@ -78,7 +104,8 @@ refuse "--iterations '0'" "${size[@]}" --iterations 0
 refuse "--seed 'x'" "${size[@]}" --seed x
 refuse "cost 'F=nan'" "${size[@]}" --cost F=nan
 refuse 'at most 1e300' "${size[@]}" --cost F=1e307 --iterations 1
-refuse 'at most 512 micro-batches' --ranks 256 --micro-batches 513
+refuse 'at most 512 micro-batches' --ranks 256 --micro-batches 513 --placement v
+refuse 'at most 1024 micro-batches' --ranks 256 --micro-batches 1025
 refuse '--csv .*no-such-folder' "${size[@]}" --iterations 1 --csv "$folder/no-such-folder/x.csv"
 
 if [ $failures -gt 0 ]; then

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "models/compare.h"
 #include "models/simulate.h"
 #include "tests/schedule/schedule_testing.h"
@@ -337,12 +338,233 @@ static void small_ones_are_the_shortest_there_are(void **state)
     }
 }
 
+/* The same for V on two ranks with one micro-batch: a rank has stages r and 3-r, and of each F, I
+ * and W in this order. Letters: FIW of the earlier stage, fiw of the later. */
+static void extend_v(lists_t *lists, char *text, const int *done)
+{
+    const size_t length = strlen(text);
+    if (length == 6) {
+        assert_true(lists->count < 64);
+        strcpy(lists->text[lists->count++], text);
+        return;
+    }
+    for (int lane = 0; lane < 2; lane++) {
+        if (done[lane] < 3) {
+            int next[2] = {done[0], done[1]};
+            text[length] = (lane == 0 ? "FIW" : "fiw")[next[lane]++];
+            extend_v(lists, text, next);
+            text[length] = '\0';
+        }
+    }
+}
+
+static void append_v(dpr_program_t *program, int rank, const char *list)
+{
+    for (const char *at = list; *at != '\0'; at++) {
+        static const char letters[] = "FIWfiw";
+        static const dpr_action_kind_t kinds[] = {DPR_ACTION_F, DPR_ACTION_I, DPR_ACTION_W};
+        const int place = (int)(strchr(letters, *at) - letters);
+        const int last = 2 * program->ranks - 1;
+        assert_int_equal(
+            dpr_program_append(program, rank,
+                               dpr_action(kinds[place % 3], place < 3 ? rank : last - rank, 0)),
+            DPR_OK);
+    }
+}
+
+/* The shortest of all V programs of one micro-batch on one or two ranks. */
+static double shortest_v(const dpr_auto_request_t *request, int *programs)
+{
+    lists_t lists = {0};
+    char text[16] = "";
+    extend_v(&lists, text, (const int[2]){0, 0});
+    const int P = request->ranks;
+    const int others = P == 2 ? lists.count : 1;
+    double shortest = INFINITY;
+    for (int a = 0; a < lists.count * others; a++) {
+        dpr_program_t program;
+        assert_int_equal(dpr_program_init(&program, "all", P, 2 * P, 1), DPR_OK);
+        append_v(&program, 0, lists.text[a / others]);
+        if (P == 2) {
+            append_v(&program, 1, lists.text[a % others]);
+        }
+        dpr_program_finish(&program);
+        if (runs(&program)) {
+            int peak;
+            const double makespan = play(request, &program, &peak);
+            shortest = makespan < shortest ? makespan : shortest;
+        }
+        dpr_program_free(&program);
+    }
+    *programs = lists.count * others;
+    return shortest;
+}
+
+/* At the turn nothing is sent: a bound that charges a wire there is above the shortest. */
+static void small_v_are_the_shortest_there_are(void **state)
+{
+    (void)state;
+    static const double costs[][4] = {
+        {1.0, 1.0, 1.0, 0.0}, {1.0, 1.2, 0.8, 0.1}, {0.75, 1.85, 0.17, 0.5}, {1.0, 1.0, 1.0, 5.0}};
+    for (int P = 1; P <= 2; P++) {
+        for (size_t c = 0; c < sizeof costs / sizeof costs[0]; c++) {
+            dpr_auto_request_t request = request_of(DPR_AUTO_V, P, 1);
+            set_costs(&request, costs[c], costs[c][3]);
+            dpr_program_t program;
+            const dpr_auto_report_t report = run(&request, &program);
+            dpr_program_free(&program);
+            int programs;
+            const double shortest = shortest_v(&request, &programs);
+            assert_int_equal(programs, P == 1 ? 20 : 20 * 20);
+            assert_near(report.makespan_sec, shortest);
+            assert_true(report.lower_bound_sec <= shortest + 1e-9);
+            /* P = 1: the work. P = 2: down and up half of the model in each stage, two wires each
+             * way, and the W of the first stage at the end: one micro-batch can but pass. */
+            const double pass =
+                P == 1 ? costs[c][0] + costs[c][1] + costs[c][2]
+                       : 2.0 * (costs[c][0] + costs[c][1]) + costs[c][2] / 2.0 + 4.0 * costs[c][3];
+            assert_true(report.lower_bound_sec >= pass - 1e-9);
+        }
+    }
+}
+
+/* ---- The bound, at random ---- */
+
+/* No fixed schedule of the placement is below the bound of a limit that it keeps to: what dualpipe
+ * needs, one with which all run, and a tight one. */
+static void check_bound(const dpr_auto_request_t *of, int tight, int *compared)
+{
+    const int limits[] = {0, 4 * of->micro_batches * of->ranks + 2, tight};
+    dpr_auto_request_t request = *of;
+    dpr_program_t program;
+    for (int l = 0; l < 3; l++) {
+        request.activations = limits[l];
+        const dpr_auto_report_t report = run(&request, &program);
+        dpr_program_free(&program);
+        for (int i = 0; i < report.rival_count; i++) {
+            const dpr_auto_rival_t *rival = &report.rivals[i];
+            if (rival->runs && rival->same_placement && rival->fits) {
+                assert_true(report.lower_bound_sec <= rival->makespan_sec + 1e-9);
+                (*compared)++;
+            }
+            assert_true(l != 1 || !rival->runs || rival->fits);
+        }
+    }
+}
+
+static void nothing_is_below_the_bound(void **state)
+{
+    (void)state;
+    static const double wires[] = {0.0, 0.1, 0.5, 5.0};
+    static const int sizes[][2] = {{1, 1}, {1, 2}, {2, 1}, {2, 2}, {2, 3}, {2, 8},
+                                   {3, 2}, {3, 6}, {4, 2}, {4, 6}, {4, 8}, {5, 10}};
+    uint64_t draws = 0;
+    int compared = 0;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (int p = 0; p <= DPR_AUTO_PLACEMENTS; p++) {
+            const bool even = sizes[i][0] % 2 == 0 && sizes[i][1] % 2 == 0;
+            if (p == DPR_AUTO_BIDIRECTIONAL && !even) {
+                continue;
+            }
+            for (int turn = 0; turn < 12; turn++) {
+                double triple[3];
+                for (int k = 0; k < 3; k++) {
+                    triple[k] =
+                        0.1 + 2.0 * (double)(dpr_random_bits(11, 0, draws++) % 1000) / 1000.0;
+                }
+                dpr_auto_request_t request =
+                    request_of((dpr_auto_placement_t)p, sizes[i][0], sizes[i][1]);
+                request.iterations = 100;
+                set_costs(&request, triple, wires[turn % 4]);
+                if (turn >= 8) { /* fused ops that cost less than their parts */
+                    request.costs.b = 0.8 * (triple[1] + triple[2]);
+                    request.costs.fb = 0.7 * (triple[0] + triple[1] + triple[2]);
+                }
+                check_bound(&request, 2 + turn % 5, &compared);
+            }
+        }
+    }
+    assert_true(compared > 6000);
+}
+
+/* ---- Any placement ---- */
+
+/* The limit in shares: what fits V's 2N sets and one-to-one's N. */
+static void any_is_no_worse_than_any_fixed_schedule(void **state)
+{
+    (void)state;
+    for (int t = 0; t < 2 * TRIPLES; t++) {
+        dpr_auto_request_t request = request_of(DPR_AUTO_ANY, 4, 8);
+        set_costs(&request, triples[t / 2], 0.1 * (t % 2));
+        for (int limit = 0; limit <= 8; limit += limit == 0 ? 1 : 3) {
+            request.activations = limit;
+            request.iterations = 600;
+            dpr_program_t program;
+            const dpr_auto_report_t report = run(&request, &program);
+            const int shares = limit == 0 ? 5 : limit;
+            assert_int_equal(report.activations, shares * report.stages / 4);
+            for (int i = 0; i < report.rival_count; i++) {
+                const dpr_auto_rival_t *rival = &report.rivals[i];
+                if (rival->runs) {
+                    assert_true(rival->fits == (rival->peak_shares <= shares));
+                    assert_true(rival->same_placement);
+                    assert_true(!rival->fits || report.makespan_sec <= rival->makespan_sec + 1e-9);
+                }
+            }
+            assert_true(report.iterations <= 600);
+            dpr_program_free(&program);
+        }
+    }
+}
+
+static void any_returns_a_fixed_schedule_that_fuses(void **state)
+{
+    (void)state;
+    dpr_auto_request_t request = request_of(DPR_AUTO_ANY, 4, 8);
+    request.costs.b = 1.5;
+    request.costs.fb = 2.0;
+    dpr_program_t program;
+    dpr_auto_report_t report = run(&request, &program);
+    assert_near(report.makespan_sec, 21.0);
+    assert_string_equal(report.fixed, "dualpipe");
+    assert_string_equal(report.placement, "bidirectional");
+    assert_string_equal(program.name, "dualpipe");
+    dpr_program_free(&program);
+    request.activations = 1; /* one set of a whole stage: dualpipe needs five */
+    report = run(&request, &program);
+    assert_false(rival_of(&report, "dualpipe")->fits);
+    dpr_program_free(&program);
+    request = request_of(DPR_AUTO_ANY, 3, 5); /* odd: never bidirectional */
+    report = run(&request, &program);
+    assert_string_not_equal(report.placement, "bidirectional");
+    dpr_program_free(&program);
+}
+
+/* Of the three alone, that with the least fill: from both ends; with odd M, V. */
+static void any_takes_the_best_placement(void **state)
+{
+    (void)state;
+    dpr_auto_request_t request = request_of(DPR_AUTO_ANY, 4, 8);
+    dpr_program_t program;
+    dpr_auto_report_t report = run(&request, &program);
+    assert_near(report.bubble_sec, 1.0);
+    assert_near(report.lower_bound_sec, 25.0);
+    assert_string_equal(report.placement, "bidirectional");
+    dpr_program_free(&program);
+    request.micro_batches = 9;
+    report = run(&request, &program);
+    assert_near(report.bubble_sec, 1.5);
+    assert_near(report.lower_bound_sec, 28.5);
+    assert_string_equal(report.placement, "v");
+    dpr_program_free(&program);
+}
+
 /* ---- The same again ---- */
 
 static void iterations_decide_alone(void **state)
 {
     (void)state;
-    dpr_auto_request_t request = request_of(DPR_AUTO_V, 4, 12);
+    dpr_auto_request_t request = request_of(DPR_AUTO_ANY, 4, 12);
     set_costs(&request, triples[1], 0.1);
     request.iterations = 2000;
     dpr_program_t first;
@@ -409,6 +631,15 @@ static void a_table_of_equal_costs_is_the_uniform_ones(void **state)
     assert_false(rival_of(&tabled, "dualpipe")->runs); /* another placement: the table knows not */
     assert_true(rival_of(&tabled, "zbv")->runs);
     dpr_program_free(&program);
+    /* any: the table is of V's stages alone, and its limit counts whole ones */
+    request.placement = DPR_AUTO_ANY;
+    request.activations = 5;
+    const dpr_auto_report_t any = run(&request, &program);
+    assert_near(any.makespan_sec, tabled.makespan_sec);
+    assert_int_equal(any.activations, 10);
+    assert_string_equal(any.placement, "v");
+    assert_false(rival_of(&any, "dualpipe")->runs);
+    dpr_program_free(&program);
     dpr_cost_table_free(&table);
 }
 
@@ -427,6 +658,15 @@ static void a_slow_stage_is_planned_for(void **state)
     const dpr_auto_report_t report = run(&request, &program);
     /* rank 1: F of stage 0 and a wire before its work of 8 x 3.5 */
     assert_true(report.lower_bound_sec >= 1.125 + 8 * 3.5 - 1e-9);
+    dpr_program_free(&program);
+    /* any: both placements of four stages; without F of stage 3 on rank 0 not from both ends */
+    request.placement = DPR_AUTO_ANY;
+    run(&request, &program);
+    dpr_program_free(&program);
+    table.compute[(0 * 4 + 3) * 4] = NAN;
+    const dpr_auto_report_t any = run(&request, &program);
+    assert_string_equal(any.placement, "one-to-one");
+    assert_false(rival_of(&any, "dualpipe")->runs);
     dpr_program_free(&program);
     table.compute[(2 * 4 + 2) * 4 + 3] = NAN; /* W of stage 2 */
     char text[CAPTURED_MAX];
@@ -490,6 +730,15 @@ static void bad_requests_are_refused(void **state)
     expect_refusal(&request, "0 micro-batches");
     request = request_of(DPR_AUTO_V, 256, 513);
     expect_refusal(&request, "at most 512 micro-batches");
+    request = request_of(DPR_AUTO_ANY, 256, 1025);
+    expect_refusal(&request, "at most 1024 micro-batches");
+    request = request_of(DPR_AUTO_ANY, 4, 8);
+    request.activations = -1;
+    expect_refusal(&request, "placement one-to-one needs at least 1");
+    request = request_of(DPR_AUTO_ANY, 0, 8);
+    expect_refusal(&request, "0 ranks: expected 1 to 256");
+    request = request_of((dpr_auto_placement_t)7, 4, 8);
+    expect_refusal(&request, "unknown placement 7");
     request = request_of(DPR_AUTO_BIDIRECTIONAL, 3, 8);
     expect_refusal(&request, "both must be even");
     request = request_of(DPR_AUTO_V, 4, 8);
@@ -536,6 +785,11 @@ int main(void)
         cmocka_unit_test(holds_limits_of_single_ranks),
         cmocka_unit_test(one_set_a_rank_goes_one_by_one),
         cmocka_unit_test(small_ones_are_the_shortest_there_are),
+        cmocka_unit_test(small_v_are_the_shortest_there_are),
+        cmocka_unit_test(nothing_is_below_the_bound),
+        cmocka_unit_test(any_is_no_worse_than_any_fixed_schedule),
+        cmocka_unit_test(any_returns_a_fixed_schedule_that_fuses),
+        cmocka_unit_test(any_takes_the_best_placement),
         cmocka_unit_test(iterations_decide_alone),
         cmocka_unit_test(the_search_shortens_what_the_lists_give),
         cmocka_unit_test(a_table_of_equal_costs_is_the_uniform_ones),
