@@ -373,6 +373,7 @@ static dpr_status_t run(options_t *options)
                         DPR_MAX_STAGES, DPR_MAX_RANKS);
     }
     DPR_TRY(plan_schedules_complete(&options->schedules, false));
+    DPR_TRY(plan_schedules_check_work(&options->schedules, options->stages));
     return print_bubbles(options);
 }
 

@@ -11,8 +11,8 @@
 #include "schedule/csv.h"
 #include "schedule/generators.h"
 
-/* Nodes that all simulations of a report may visit: a few seconds. */
-#define MAX_VISITS 2e9
+/* Nodes that all simulations of a report may visit: some seconds. */
+#define MAX_VISITS 1e9
 
 /* Simulations that a crossover and a hidden wire time take at most. */
 enum { PLAYS_PER_PAIR = 2 * (64 + 64), PLAYS_PER_SCHEDULE = 64 };
@@ -173,20 +173,46 @@ static dpr_status_t add_all(report_t *report)
     return DPR_OK;
 }
 
-static dpr_status_t check_work(const report_t *report)
+/* `nodes` of all `count` graphs together. */
+static dpr_status_t check_visits(const report_t *report, double nodes, int count)
 {
-    double visits = 0.0;
-    const double pairs_of_each = report->comm->crossover ? report->count - 1 : 0;
-    for (int i = 0; i < report->count; i++) {
-        visits += report->entries[i].graph->node_count *
-                  (PLAYS_PER_SCHEDULE + 0.5 * PLAYS_PER_PAIR * pairs_of_each);
-    }
+    const double pairs_of_each = report->comm->crossover ? count - 1 : 0;
+    const double visits = nodes * (PLAYS_PER_SCHEDULE + 0.5 * PLAYS_PER_PAIR * pairs_of_each);
     if (visits > MAX_VISITS) {
         return dpr_fail(DPR_ERR_INVALID,
-                        "too much to play out: lower --ranks or --micro-batches, or name fewer "
-                        "schedules with --schedule");
+                        "too much to play out: %.3g ops in all simulations, at most %.3g: lower "
+                        "--ranks or --micro-batches, or name fewer schedules with --schedule",
+                        visits, MAX_VISITS);
     }
     return DPR_OK;
+}
+
+/* Before anything is built: a cell has a forward and a backward, and on most ranks two messages. */
+static dpr_status_t check_asked(const report_t *report)
+{
+    const plan_schedules_t *asked = &report->comm->schedules;
+    double nodes = 0.0;
+    int count = 0;
+    for (int i = 0; i < asked->count; i++) {
+        const int each = dpr_schedule_stages_per_rank(asked->names[i]);
+        const double cells = (double)each * asked->ranks * asked->micro_batches;
+        /* what is too large by itself has its own message */
+        if (dpr_schedule_allows(asked->names[i], asked->ranks, asked->micro_batches) &&
+            cells <= DPR_COMPARE_MAX_CELLS) {
+            nodes += (each * asked->ranks > 1 ? 3.0 : 2.0) * cells;
+            count++;
+        }
+    }
+    return check_visits(report, nodes, count);
+}
+
+static dpr_status_t check_work(const report_t *report)
+{
+    double nodes = 0.0;
+    for (int i = 0; i < report->count; i++) {
+        nodes += report->entries[i].graph->node_count;
+    }
+    return check_visits(report, nodes, report->count);
 }
 
 /* ---- Rows ---- */
@@ -415,6 +441,7 @@ static dpr_status_t write_report(const report_t *report)
 static dpr_status_t play(report_t *report)
 {
     DPR_TRY(create_tables(report));
+    DPR_TRY(check_asked(report));
     DPR_TRY(add_all(report));
     DPR_TRY(check_work(report));
     for (int i = 0; i < report->count; i++) {

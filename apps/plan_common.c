@@ -170,6 +170,11 @@ dpr_status_t plan_source_load(const plan_source_t *source, dpr_program_t *progra
         return fail_schedule("is missing");
     }
     if (dpr_schedule_find(source->schedule) == NULL) {
+        const size_t length = strcspn(source->schedule, ":");
+        if (length == strlen("interleaved-1f1b") &&
+            strncmp(source->schedule, "interleaved-1f1b", length) == 0) {
+            return dpr_schedule_check(source->schedule, 1, 1); /* says which v there are */
+        }
         char quoted[64];
         snprintf(quoted, sizeof quoted, "'%s'", source->schedule);
         return fail_schedule(quoted);

@@ -181,6 +181,7 @@ static dpr_status_t compare_file(compare_t *compare)
 static dpr_status_t compare_all(compare_t *compare)
 {
     const plan_schedules_t *asked = &compare->options->schedules;
+    DPR_TRY(plan_schedules_check_work(asked, 0));
     for (int i = 0; i < asked->count; i++) {
         DPR_TRY(dpr_compare_schedule(&compare->config, asked->names[i],
                                      &compare->found[compare->count]));

@@ -190,7 +190,8 @@ static const struct argp_option space_options[] = {
     {.name = "memory",
      .key = KEY_MEMORY,
      .arg = "BYTES",
-     .doc = "Of a device, such as 80G (default: what the hardware has)"},
+     .doc = "Of a device; with K, M, G or T: powers of 1000; with Ki, Mi, Gi or Ti: of 1024 "
+            "(default: what the hardware has)"},
     {.name = "schedule", .key = KEY_SCHEDULE, .arg = "NAME", .doc = "Only this one (default: all)"},
     {.name = "threads", .key = KEY_THREADS, .arg = "N", .doc = "0 (default): all cores"},
     {0},
@@ -225,7 +226,7 @@ void plan_table_time(plan_table_t *table, double sec)
 
 void plan_table_candidate(plan_table_t *table, const dpr_candidate_t *candidate)
 {
-    plan_table_text(table, candidate->schedule->name);
+    plan_table_text(table, candidate->schedule);
     plan_table_int(table, candidate->ranks);
     plan_table_int(table, candidate->micro_batches);
     plan_table_int(table, candidate->micro_batch_size);

@@ -56,7 +56,9 @@ static const struct argp_option own_options[] = {
     {.name = "limit",
      .key = KEY_LIMIT,
      .arg = "BYTES",
-     .doc = "Memory of a device: say which schedules fit (80G, 96Gi)"},
+     .doc =
+         "Memory of a device: say which schedules fit; with K, M, G or T: powers of 1000; with Ki, "
+         "Mi, Gi or Ti: of 1024"},
     {.name = "per-rank",
      .key = KEY_PER_RANK,
      .doc = "Print every rank, as is done for a single schedule"},
@@ -320,8 +322,9 @@ static dpr_status_t write_report(const memory_t *memory)
         sections[count++] = (plan_section_t){"rank_list", NULL, memory->tables[RANKS]};
     }
     sections[count++] = (plan_section_t){"not_possible", NULL, memory->tables[REASONS]};
-    DPR_TRY(plan_report_write(options->format, "dualpipe-plan-memory", memory->tables[FACTS],
-                              sections, count, stdout));
+    const char *name = options->exact ? "dualpipe-plan-memory-exact" : "dualpipe-plan-memory";
+    DPR_TRY(
+        plan_report_write(options->format, name, memory->tables[FACTS], sections, count, stdout));
     return plan_expect_some(plan_table_rows(memory->tables[LARGEST]), &options->schedules);
 }
 

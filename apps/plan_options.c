@@ -35,6 +35,7 @@ static uint64_t factor_of(const char *suffix)
     } factors[] = {
         {"", 1},
         {"k", UINT64_C(1000)},
+        {"K", UINT64_C(1000)},
         {"M", UINT64_C(1000000)},
         {"G", UINT64_C(1000000000)},
         {"T", UINT64_C(1000000000000)},
@@ -66,8 +67,8 @@ dpr_status_t plan_parse_count(const char *option, const char *text, uint64_t lea
     }
     if (!right) {
         return dpr_fail(DPR_ERR_INVALID,
-                        "--%s '%s': expected a whole number from %llu to %llu, such as 250M (k, M, "
-                        "G, T, Ki, Mi, Gi, Ti)",
+                        "--%s '%s': expected a whole number from %llu to %llu, such as 250M (K, M, "
+                        "G, T: times 1000; Ki, Mi, Gi, Ti: times 1024)",
                         option, text, (unsigned long long)least, (unsigned long long)most);
     }
     *value = parsed;
@@ -140,9 +141,13 @@ static dpr_status_t parse_names(const char *list, plan_schedules_t *schedules)
     }
     strcpy(schedules->text, list);
     schedules->count = 0;
-    char *rest = NULL;
-    for (char *name = strtok_r(schedules->text, ",", &rest); name != NULL;
-         name = strtok_r(NULL, ",", &rest)) {
+    char *rest = schedules->text;
+    for (char *name = strsep(&rest, ","); name != NULL; name = strsep(&rest, ",")) {
+        if (name[0] == '\0') {
+            return dpr_fail(DPR_ERR_INVALID,
+                            "--schedule '%s': expected one name or more, with commas between them",
+                            list);
+        }
         if (schedules->count == PLAN_MAX_SCHEDULES) {
             return dpr_fail(DPR_ERR_INVALID, "--schedule: more than %d names", PLAN_MAX_SCHEDULES);
         }
@@ -150,10 +155,6 @@ static dpr_status_t parse_names(const char *list, plan_schedules_t *schedules)
             DPR_TRY(dpr_schedule_check(name, 1, 1)); /* says what is known */
         }
         schedules->names[schedules->count++] = name;
-    }
-    if (schedules->count == 0) {
-        return dpr_fail(DPR_ERR_INVALID, "--schedule '%s': expected one name or more, with commas",
-                        list);
     }
     return DPR_OK;
 }
@@ -198,6 +199,27 @@ dpr_status_t plan_schedules_complete(plan_schedules_t *schedules, bool ranks_nee
         for (size_t i = 0; i < count && i < PLAN_MAX_SCHEDULES; i++) {
             schedules->names[schedules->count++] = all[i].name;
         }
+    }
+    return DPR_OK;
+}
+
+dpr_status_t plan_schedules_check_work(const plan_schedules_t *schedules, int stages)
+{
+    int64_t cells = 0;
+    for (int i = 0; i < schedules->count; i++) {
+        const int each = dpr_schedule_stages_per_rank(schedules->names[i]);
+        const int ranks = stages > 0 ? stages / each : schedules->ranks;
+        if (dpr_schedule_allows(schedules->names[i], ranks, schedules->micro_batches)) {
+            cells += (int64_t)each * ranks * schedules->micro_batches;
+        }
+    }
+    /* what is too large by itself has its own message */
+    if (cells > PLAN_MAX_CELLS && schedules->count > 1) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "too much to play out: %lld stages x micro-batches of all schedules, at "
+                        "most %d: lower --%s or --micro-batches, or name fewer schedules with "
+                        "--schedule",
+                        (long long)cells, (int)PLAN_MAX_CELLS, stages > 0 ? "stages" : "ranks");
     }
     return DPR_OK;
 }

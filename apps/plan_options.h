@@ -34,13 +34,23 @@ extern const struct argp plan_schedules_argp;
  */
 dpr_status_t plan_schedules_complete(plan_schedules_t *schedules, bool ranks_needed);
 
+/* Stages x micro-batches that all schedules of a command may have together: some seconds. */
+enum { PLAN_MAX_CELLS = 1 << 22 };
+
+/*
+ * Whether all schedules together can be played out in some seconds, on the ranks given, or where
+ * `stages` is above 0 on as many as hold these. Errors: DPR_ERR_INVALID; the message says what to
+ * lower.
+ */
+dpr_status_t plan_schedules_check_work(const plan_schedules_t *schedules, int stages);
+
 /* DPR_ERR_INVALID where `found` is 0: of all schedules asked for, none can run. */
 dpr_status_t plan_expect_some(int found, const plan_schedules_t *schedules);
 
 /*
  * Numbers; messages name the option, the text and the range. plan_parse_real refuses NaN.
- * plan_parse_count takes a whole number with an optional factor: k, M, G, T (powers of 1000) or Ki,
- * Mi, Gi, Ti (of 1024).
+ * plan_parse_count takes a whole number with an optional factor: K or k, M, G, T (powers of 1000)
+ * or Ki, Mi, Gi, Ti (of 1024).
  */
 dpr_status_t plan_parse_real(const char *option, const char *text, double least, double most,
                              double *value);

@@ -13,6 +13,9 @@
 
 enum key { KEY_COST_FILE = 0x6000, KEY_BYTES, KEY_STRAGGLER, KEY_JITTER, KEY_DRAWS, KEY_SEED };
 
+/* Ops of all draws together: some seconds. */
+enum { MAX_DRAWN_OPS = 1 << 27 };
+
 static dpr_status_t add_straggler(plan_perturb_t *perturb, const char *text)
 {
     if (perturb->straggler_count == PLAN_MAX_STRAGGLERS) {
@@ -95,12 +98,12 @@ static dpr_status_t slow_down(const plan_perturb_t *perturb, const dpr_graph_t *
 {
     double *factor;
     DPR_TRY(dpr_calloc((size_t)graph->ranks, sizeof *factor, &factor));
-    for (int32_t r = 0; r < graph->ranks; r++) {
-        factor[r] = 1.0;
-    }
     dpr_status_t status = DPR_OK;
     for (int i = 0; i < perturb->straggler_count && status == DPR_OK; i++) {
         status = dpr_straggler_parse(perturb->stragglers[i], graph->ranks, factor);
+    }
+    for (int32_t r = 0; r < graph->ranks; r++) {
+        factor[r] = factor[r] > 0.0 ? factor[r] : 1.0;
     }
     if (status == DPR_OK) {
         dpr_perturb_stragglers(graph, factor, cost);
@@ -123,6 +126,13 @@ dpr_status_t plan_perturb_fill(const plan_perturb_t *perturb, const dpr_graph_t 
 dpr_status_t plan_perturb_draw(const plan_perturb_t *perturb, const dpr_graph_t *graph,
                                const double *cost, dpr_montecarlo_t *drawn)
 {
+    const double ops = (double)perturb->draws * graph->node_count;
+    if (ops > MAX_DRAWN_OPS) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--draws %d: %d ops each are too much to play out: expected at most %d "
+                        "draws of this program",
+                        perturb->draws, graph->node_count, MAX_DRAWN_OPS / graph->node_count);
+    }
     const dpr_montecarlo_options_t options = {
         .draws = perturb->draws, .variation = perturb->jitter, .seed = perturb->seed};
     return dpr_montecarlo_run(graph, cost, &options, drawn);

@@ -1,4 +1,5 @@
 /* dualpipe_plan scaling: how throughput grows with devices, and where it stops paying. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,8 +126,8 @@ static const char doc[] =
     "Predicts the throughput over a growing number of devices. --ranks and --micro-batches are "
     "the layout that it starts from; docs/models-scaling.md says what grows with what."
     "\vExample:\n"
-    "  dualpipe_plan scaling --schedule 1f1b --ranks 8 --micro-batches 256 --axis replicas "
-    "--parameters 7G --hidden 4096 --sequence 4096";
+    "  dualpipe_plan scaling --schedule 1f1b --ranks 8 --micro-batches 256 \\\n"
+    "      --axis replicas --parameters 7G --hidden 4096 --sequence 4096";
 
 static const plan_column_t fact_columns[] = {
     PLAN_MACHINE_COLUMNS,
@@ -185,11 +186,20 @@ static void fill_point(plan_table_t *table, const dpr_scaling_point_t *point)
         plan_table_real(table, found->tokens_per_sec);
         plan_table_real(table, found->utilization);
         plan_table_int(table, (int64_t)found->peak_bytes);
-        plan_table_real(table, point->speedup);
-        plan_table_real(table, point->efficiency);
-        plan_table_real(table, point->efficiency < 1.0 ? point->efficiency : 1.0);
+        plan_table_real(table, found->fits ? point->speedup : NAN);
+        plan_table_real(table, found->fits ? point->efficiency : NAN);
+        plan_table_real(table, found->fits ? fmin(point->efficiency, 1.0) : NAN);
     }
     plan_table_text(table, outcome_of(point));
+}
+
+static void fill_value(plan_table_t *facts, const dpr_scaling_options_t *scaling, int index)
+{
+    if (index >= 0) {
+        plan_table_int(facts, scaling->values[index]);
+    } else {
+        plan_table_none(facts);
+    }
 }
 
 static void fill_facts(plan_table_t *facts, const options_t *options, const dpr_scaling_t *found)
@@ -200,12 +210,8 @@ static void fill_facts(plan_table_t *facts, const options_t *options, const dpr_
     plan_table_text(facts, scaling->axis == DPR_SCALE_RANKS ? "ranks" : "replicas");
     plan_table_text(facts, scaling->weak ? "weak" : "strong");
     plan_table_real(facts, scaling->threshold);
-    plan_table_int(facts, scaling->values[found->pays_up_to]);
-    if (found->stops_at >= 0) {
-        plan_table_int(facts, scaling->values[found->stops_at]);
-    } else {
-        plan_table_none(facts);
-    }
+    fill_value(facts, scaling, found->pays_up_to);
+    fill_value(facts, scaling, found->stops_at);
 }
 
 static dpr_status_t report(const options_t *options, const dpr_scaling_t *found)

@@ -1,19 +1,41 @@
-/* dualpipe_plan schedule: prints a schedule as CSV. */
+/* dualpipe_plan schedule: prints a schedule as CSV, or as JSON. */
 #include "apps/plan.h"
 
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "schedule/csv.h"
+
+enum key { KEY_JSON = 0x2000 };
+
+typedef struct options {
+    plan_source_t source;
+    bool json;
+} options_t;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     (void)arg;
-    if (key == ARGP_KEY_INIT) {
-        state->child_inputs[0] = state->input;
+    options_t *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->source;
         return 0;
+    case KEY_JSON:
+        options->json = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
-    return ARGP_ERR_UNKNOWN;
 }
+
+static const struct argp_option own_options[] = {
+    {.name = "json", .key = KEY_JSON, .doc = "Print JSON instead (docs/plan-json.md)"},
+    {0},
+};
 
 static const char doc[] =
     "Prints the program that a schedule plays: one line per rank, its actions in order (2F0 is the "
@@ -21,20 +43,71 @@ static const char doc[] =
     "\vExample:\n"
     "  dualpipe_plan schedule --schedule dualpipe --ranks 4 --micro-batches 8";
 
+/* The actions of one line of the CSV, in which none holds a comma; the line is cut into pieces. */
+static json_t *line_to_json(char *line)
+{
+    json_t *actions = json_array();
+    char *rest = NULL;
+    for (char *action = strtok_r(line, ",", &rest); action != NULL;
+         action = strtok_r(NULL, ",", &rest)) {
+        json_array_append_new(actions, json_string(action));
+    }
+    return actions;
+}
+
+/* One array of actions a rank, from the text of the CSV; NULL where memory ran out. */
+static json_t *ranks_to_json(const dpr_program_t *program)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+    if (out == NULL) {
+        return NULL;
+    }
+    const bool written = dpr_csv_write(program, out) == DPR_OK;
+    const bool closed = fclose(out) == 0;
+    json_t *ranks = written && closed ? json_array() : NULL;
+    char *rest = text;
+    for (int r = 0; r < program->ranks && ranks != NULL && rest != NULL; r++) {
+        json_array_append_new(ranks, line_to_json(strsep(&rest, "\n")));
+    }
+    free(text);
+    return ranks;
+}
+
+static dpr_status_t print_json(const char *name, const dpr_program_t *program)
+{
+    json_t *root = json_pack("{s:s, s:i, s:s, s:i, s:i, s:i, s:o}", "format",
+                             "dualpipe-plan-schedule", "version", 1, "schedule", name, "ranks",
+                             program->ranks, "stages", program->stages, "micro_batches",
+                             program->micro_batches, "actions", ranks_to_json(program));
+    if (root == NULL) {
+        return dpr_fail(DPR_ERR_MEMORY, "no memory for the JSON");
+    }
+    const bool printed = json_dumpf(root, stdout, JSON_INDENT(2)) == 0;
+    putchar('\n');
+    json_decref(root);
+    return printed && fflush(stdout) == 0
+               ? DPR_OK
+               : dpr_fail(DPR_ERR_SYSTEM, "cannot write the JSON to standard output: %m");
+}
+
 int plan_schedule_run(int argc, char *argv[])
 {
     static const struct argp_child children[] = {{.argp = &plan_generator_argp}, {0}};
-    static const struct argp argp = {.parser = parse, .doc = doc, .children = children};
-    plan_source_t source = {0};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &source) != 0) {
+    static const struct argp argp = {
+        .options = own_options, .parser = parse, .doc = doc, .children = children};
+    options_t options = {0};
+    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
         return PLAN_BAD_INPUT;
     }
     dpr_program_t program;
-    dpr_status_t status = plan_source_load(&source, &program);
+    dpr_status_t status = plan_source_load(&options.source, &program);
     if (status != DPR_OK) {
         return plan_exit_of(status);
     }
-    status = dpr_csv_write(&program, stdout);
+    status = options.json ? print_json(options.source.schedule, &program)
+                          : dpr_csv_write(&program, stdout);
     dpr_program_free(&program);
     return status == DPR_OK ? PLAN_OK : PLAN_FAILURE;
 }

@@ -41,8 +41,8 @@ static const char doc[] =
     "the limits by simulation: the fastest, and the Pareto front of step time against memory. "
     "docs/models-search.md says more."
     "\vExample:\n"
-    "  dualpipe_plan search --min-ranks 2 --max-ranks 8 --batch 64 --memory 80G "
-    "--parameters 10M --hidden 1024 --sequence 512";
+    "  dualpipe_plan search --min-ranks 2 --max-ranks 8 --batch 64 \\\n"
+    "      --memory 80G --parameters 10M --hidden 1024 --sequence 512";
 
 static const plan_column_t fact_columns[] = {
     PLAN_MACHINE_COLUMNS,

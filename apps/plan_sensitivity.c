@@ -43,8 +43,8 @@ static const char doc[] =
     "does to the step time, and whether another layout would then be faster. F, I and W change "
     "within B and F&B, too; F&B is a pair's overlap alone."
     "\vExample:\n"
-    "  dualpipe_plan sensitivity --min-ranks 2 --max-ranks 8 --batch 64 --memory 80G "
-    "--parameters 10M --hidden 1024 --sequence 512";
+    "  dualpipe_plan sensitivity --min-ranks 2 --max-ranks 8 --batch 64 \\\n"
+    "      --memory 80G --parameters 10M --hidden 1024 --sequence 512";
 
 static const plan_column_t fact_columns[] = {
     PLAN_MACHINE_COLUMNS,
@@ -77,8 +77,8 @@ static void fill_entry(plan_table_t *table, const char *cost, const dpr_sensitiv
 {
     const dpr_candidate_t *best = &entry->winner;
     char text[128];
-    snprintf(text, sizeof text, "%s P=%d M=%d size=%d replicas=%d", best->schedule->name,
-             best->ranks, best->micro_batches, best->micro_batch_size, best->replicas);
+    snprintf(text, sizeof text, "%s P=%d M=%d size=%d replicas=%d", best->schedule, best->ranks,
+             best->micro_batches, best->micro_batch_size, best->replicas);
     plan_table_text(table, cost);
     plan_table_real(table, entry->change);
     plan_table_time(table, entry->step_sec);

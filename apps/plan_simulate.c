@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "apps/plan_ledger.h"
 #include "apps/plan_perturb.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -19,6 +20,7 @@ typedef struct options {
     dpr_uniform_costs_t costs;
     dpr_graph_options_t graph;
     plan_perturb_t perturb;
+    plan_view_t view;
     bool json;
 } options_t;
 
@@ -30,6 +32,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &options->source;
         state->child_inputs[1] = &options->source;
         state->child_inputs[2] = &options->perturb;
+        state->child_inputs[3] = &options->view;
         return 0;
     case KEY_COST:
         return plan_argp_error(dpr_uniform_costs_parse(arg, &options->costs));
@@ -80,14 +83,18 @@ static const char doc[] =
     "\vExamples:\n"
     "  dualpipe_plan simulate --schedule dualpipe --ranks 8 --micro-batches 20\n"
     "  dualpipe_plan simulate --schedule-file plan.csv --cost F=1,B=2,wire=0.1\n"
-    "  dualpipe_plan simulate --schedule 1f1b --ranks 4 --micro-batches 16 --straggler 2=1.3 "
-    "--jitter 0.1";
+    "  dualpipe_plan simulate --schedule 1f1b --ranks 4 --micro-batches 16 \\\n"
+    "      --straggler 2=1.3 --jitter 0.1\n"
+    "  dualpipe_plan simulate --schedule dualpipe --ranks 4 --micro-batches 8 \\\n"
+    "      --ascii --ledger --trace step.json";
 
 /* What is printed. */
 typedef struct result {
     const options_t *options;
     const dpr_program_t *program;
     const dpr_graph_t *graph;
+    dpr_timeline_t timeline;
+    double *expected; /* cost[node] but for the stragglers */
     dpr_timeline_summary_t summary;
     bool has_form;
     dpr_bubble_t form;
@@ -200,38 +207,62 @@ static dpr_status_t print_json(const result_t *result)
         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "F", costs->f, "I", costs->i, "W", costs->w,
                   "B", dpr_uniform_b(costs), "FB", dpr_uniform_fb(costs), "wire", costs->wire);
     json_t *root = json_pack(
-        "{s:s, s:s?, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:o, s:o}", "schedule", program->name,
-        "schedule_file", result->options->source.file, "ranks", program->ranks, "stages",
-        program->stages, "micro_batches", program->micro_batches, "cost", cost, "makespan",
-        result->summary.span_sec, "bubble_ratio", result->summary.bubble_ratio, "closed_form",
-        form_to_json(result), "jitter", drawn_to_json(result), "per_rank", ranks_to_json(result));
-    const bool printed = root != NULL && json_dumpf(root, stdout, JSON_INDENT(2)) == 0;
+        "{s:s, s:i, s:s, s:s?, s:i, s:i, s:i, s:o, s:f, s:f, s:o, s:o, s:o}", "format",
+        "dualpipe-plan-simulate", "version", 1, "schedule", program->name, "schedule_file",
+        result->options->source.file, "ranks", program->ranks, "stages", program->stages,
+        "micro_batches", program->micro_batches, "cost", cost, "makespan", result->summary.span_sec,
+        "bubble_ratio", result->summary.bubble_ratio, "closed_form", form_to_json(result), "jitter",
+        drawn_to_json(result), "per_rank", ranks_to_json(result));
+    if (root == NULL) {
+        return dpr_fail(DPR_ERR_MEMORY, "cannot build the JSON");
+    }
+    const dpr_status_t viewed =
+        plan_view_json(&result->options->view, &result->timeline, result->expected, root);
+    if (viewed != DPR_OK) {
+        json_decref(root);
+        return viewed;
+    }
+    const bool printed = json_dumpf(root, stdout, JSON_INDENT(2)) == 0;
     putchar('\n');
     json_decref(root);
     return printed ? DPR_OK : dpr_fail(DPR_ERR_SYSTEM, "cannot write the JSON to standard output");
+}
+
+/* What the ops would take on ranks that are all as fast as they should be. The stragglers' factors
+ * are the costs of ops of 1; a cost file, which may be a pipe, is not read again. */
+static dpr_status_t expect(const dpr_graph_t *graph, const double *cost, result_t *result)
+{
+    plan_perturb_t stragglers = result->options->perturb;
+    dpr_uniform_costs_t ones = {.f = 1, .i = 1, .w = 1, .b = 1, .fb = 1, .wire = 1};
+    stragglers.cost_file = NULL;
+    DPR_TRY(dpr_calloc((size_t)graph->node_count, sizeof *result->expected, &result->expected));
+    DPR_TRY(plan_perturb_fill(&stragglers, graph, &ones, result->expected));
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        result->expected[n] = cost[n] / result->expected[n];
+    }
+    return DPR_OK;
 }
 
 static dpr_status_t simulate(const dpr_graph_t *graph, result_t *result)
 {
     const plan_perturb_t *perturb = &result->options->perturb;
     double *cost = NULL;
-    dpr_timeline_t timeline = {0};
     dpr_status_t status;
     DPR_TRY_GOTO(dpr_calloc((size_t)graph->node_count, sizeof *cost, &cost), free_all);
-    DPR_TRY_GOTO(dpr_timeline_init(&timeline, graph), free_all);
+    DPR_TRY_GOTO(dpr_timeline_init(&result->timeline, graph), free_all);
     DPR_TRY_GOTO(plan_perturb_fill(perturb, graph, &result->costs, cost), free_all);
+    DPR_TRY_GOTO(expect(graph, cost, result), free_all);
     if (perturb->jitter > 0.0) {
         DPR_TRY_GOTO(plan_perturb_draw(perturb, graph, cost, &result->drawn), free_all);
     }
-    dpr_simulate(graph, cost, &timeline);
-    status = dpr_timeline_summarize(&timeline, &result->summary);
+    dpr_simulate(graph, cost, &result->timeline);
+    status = dpr_timeline_summarize(&result->timeline, &result->summary);
     if (status == DPR_OK && !isfinite(result->summary.span_sec)) {
         dpr_timeline_summary_free(&result->summary);
         status = dpr_fail(DPR_ERR_INVALID, "the costs sum to more than a number can hold: expected "
                                            "smaller ones");
     }
 free_all:
-    dpr_timeline_free(&timeline);
     free(cost);
     return status;
 }
@@ -260,16 +291,19 @@ static dpr_status_t run(const options_t *options, const dpr_program_t *program)
     result_t result = {
         .options = options, .program = program, .graph = graph, .costs = options->costs};
     dpr_status_t status;
-    DPR_TRY_GOTO(simulate(graph, &result), destroy_graph);
+    DPR_TRY_GOTO(simulate(graph, &result), free_timeline);
     DPR_TRY_GOTO(find_form(&result), free_summary);
     if (options->json) {
         status = print_json(&result);
     } else {
         print_text(&result);
+        status = plan_view_print(&options->view, &result.timeline, result.expected);
     }
 free_summary:
     dpr_timeline_summary_free(&result.summary);
-destroy_graph:
+free_timeline:
+    dpr_timeline_free(&result.timeline);
+    free(result.expected);
     dpr_graph_destroy(graph);
     return status;
 }
@@ -279,6 +313,7 @@ int plan_simulate_run(int argc, char *argv[])
     static const struct argp_child children[] = {{.argp = &plan_generator_argp},
                                                  {.argp = &plan_file_argp},
                                                  {.argp = &plan_perturb_argp},
+                                                 {.argp = &plan_view_argp},
                                                  {0}};
     static const struct argp argp = {
         .options = own_options, .parser = parse, .doc = doc, .children = children};
@@ -289,6 +324,9 @@ int plan_simulate_run(int argc, char *argv[])
         return PLAN_BAD_INPUT;
     }
     dpr_program_t program;
+    if (plan_view_check(&options.view, options.json) != DPR_OK) {
+        return PLAN_BAD_INPUT;
+    }
     dpr_status_t status = plan_source_load(&options.source, &program);
     if (status != DPR_OK) {
         return plan_exit_of(status);

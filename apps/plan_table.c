@@ -313,7 +313,22 @@ static void write_csv_cell(plan_style_t style, const cell_t *cell, FILE *out)
     }
 }
 
-static void write_csv(const plan_section_t *sections, int count, FILE *out)
+/* A line for each fact: key, value. */
+static void write_csv_facts(const plan_table_t *facts, FILE *out)
+{
+    fputs("key,value\n", out);
+    for (int column = 0; column < facts->column_count; column++) {
+        const plan_column_t *of = &facts->columns[column];
+        if (of->key != NULL) {
+            fprintf(out, "%s,", of->key);
+            write_csv_cell(of->style, cell_at(facts, 0, column), out);
+            putc('\n', out);
+        }
+    }
+}
+
+static void write_csv(const plan_table_t *facts, const plan_section_t *sections, int count,
+                      FILE *out)
 {
     for (int i = 0; i < count; i++) {
         const plan_table_t *table = sections[i].table;
@@ -335,6 +350,10 @@ static void write_csv(const plan_section_t *sections, int count, FILE *out)
             }
             putc('\n', out);
         }
+    }
+    if (facts != NULL) {
+        fputs(count > 0 ? "\n" : "", out);
+        write_csv_facts(facts, out);
     }
 }
 
@@ -415,7 +434,7 @@ dpr_status_t plan_report_write(plan_format_t format, const char *name, const pla
     if (format == PLAN_FORMAT_JSON) {
         DPR_TRY(write_json(name, facts, sections, count, out));
     } else if (format == PLAN_FORMAT_CSV) {
-        write_csv(sections, count, out);
+        write_csv(facts, sections, count, out);
     } else {
         DPR_TRY(write_text(facts, sections, count, out));
     }

@@ -65,9 +65,11 @@ typedef enum plan_format {
 
 /*
  * Writes a report to `out`. Text: the facts a line each, then the sections. CSV: the sections, each
- * with a header, an empty line between them. JSON: one object with "format" (the given name),
- * "version" 1, the facts as keys and the sections as arrays of objects. `facts` may be NULL; empty
- * sections are left out of the text. Errors: DPR_ERR_MEMORY; DPR_ERR_SYSTEM where `out` fails.
+ * with a header, then the facts, "key,value" a line, an empty line between them; so who reads the
+ * first table alone needs to know nothing of the rest. JSON: one object with "format" (the given
+ * name), "version" 1, the facts as keys and the sections as arrays of objects. `facts` may be NULL;
+ * empty sections are left out of the text. Errors: DPR_ERR_MEMORY; DPR_ERR_SYSTEM where `out`
+ * fails.
  */
 dpr_status_t plan_report_write(plan_format_t format, const char *name, const plan_table_t *facts,
                                const plan_section_t *sections, int count, FILE *out);

@@ -52,8 +52,8 @@ static const char doc[] =
     "Predicts the step time of a transformer on a machine: the pipeline by simulation, then the "
     "reduction of gradients and the optimizer. docs/models-throughput.md has the formulas."
     "\vExample:\n"
-    "  dualpipe_plan throughput --schedule dualpipe --ranks 8 --micro-batches 32 "
-    "--parameters 7G --hidden 4096 --sequence 4096 --hardware h100";
+    "  dualpipe_plan throughput --schedule dualpipe --ranks 8 --micro-batches 32 \\\n"
+    "      --parameters 7G --hidden 4096 --sequence 4096 --hardware h100";
 
 static const plan_column_t fact_columns[] = {
     PLAN_MACHINE_COLUMNS,

@@ -47,7 +47,8 @@ static const char doc[] =
     "where its stages live, and how many activations each rank holds at its peak. What is wrong is "
     "printed with a counterexample."
     "\vExit codes: 0 valid, 2 not.\n\nExample:\n"
-    "  dualpipe_plan schedule --schedule dualpipe --ranks 4 --micro-batches 8 > plan.csv\n"
+    "  dualpipe_plan schedule --schedule dualpipe --ranks 4 --micro-batches 8 \\\n"
+    "      > plan.csv\n"
     "  dualpipe_plan verify plan.csv";
 
 static const plan_column_t fact_columns[] = {

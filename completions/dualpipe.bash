@@ -30,6 +30,11 @@ _dualpipe_values() {
     case $1 in
     --schedule) _dualpipe_schedules "$2" ;;
     --model) printf '%s\n' transformer mlp sizes ;;
+    --hardware) printf '%s\n' h100 h200 a100 b200 cpu-generic measure ;;
+    --placement) printf '%s\n' v one-to-one bidirectional ;;
+    --axis) printf '%s\n' replicas ranks ;;
+    --mode) printf '%s\n' strong weak ;;
+    --precision) printf '%s\n' fp32 tf32 bf16 ;;
     --dtype) printf '%s\n' fp32 bf16 ;;
     --optimizer) printf '%s\n' adamw sgd ;;
     --lr-schedule) printf '%s\n' cosine constant ;;

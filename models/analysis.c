@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "models/bubbles.h"
 #include "models/simulate.h"
 
 /* ---- One point ---- */
@@ -77,19 +78,24 @@ static dpr_status_t check_ranks(const char *name, int ranks)
     return check_schedule(name, ranks, least > 0 ? least : 1);
 }
 
-static bool is_playable(const dpr_schedule_t *schedule, int ranks, int64_t micro_batches)
+static int stages_of(const char *schedule, int ranks)
 {
-    return micro_batches <= DPR_MAX_MICRO_BATCHES &&
-           schedule->stages(ranks) * micro_batches <= DPR_ANALYSIS_MAX_CELLS &&
-           schedule->allows(ranks, (int)micro_batches);
+    return dpr_schedule_stages_per_rank(schedule) * ranks; /* both are at most 8192 */
 }
 
-static dpr_status_t play(const dpr_schedule_t *schedule, int ranks, int micro_batches,
+static bool is_playable(const char *schedule, int ranks, int64_t micro_batches)
+{
+    return micro_batches <= DPR_MAX_MICRO_BATCHES &&
+           stages_of(schedule, ranks) * micro_batches <= DPR_ANALYSIS_MAX_CELLS &&
+           dpr_schedule_allows(schedule, ranks, (int)micro_batches);
+}
+
+static dpr_status_t play(const char *schedule, int ranks, int micro_batches,
                          const dpr_uniform_costs_t *costs, dpr_micro_batch_point_t *point)
 {
     dpr_program_t program = {0};
     dpr_graph_t *graph = NULL;
-    DPR_TRY(schedule->generate(ranks, micro_batches, &program));
+    DPR_TRY(dpr_schedule_generate(schedule, ranks, micro_batches, &program));
     dpr_status_t status;
     DPR_TRY_GOTO(dpr_graph_create(&program, NULL, &graph), free_program);
     status = measure(graph, costs, point);
@@ -99,12 +105,12 @@ free_program:
     return status;
 }
 
-static dpr_status_t fail_too_large(const dpr_schedule_t *schedule, int ranks, int micro_batches)
+static dpr_status_t fail_too_large(const char *schedule, int ranks, int micro_batches)
 {
     return dpr_fail(DPR_ERR_INVALID,
                     "schedule %s: %d stages of %d micro-batches are too many to play out: expected "
                     "at most %d of both multiplied",
-                    schedule->name, schedule->stages(ranks), micro_batches, DPR_ANALYSIS_MAX_CELLS);
+                    schedule, stages_of(schedule, ranks), micro_batches, DPR_ANALYSIS_MAX_CELLS);
 }
 
 dpr_status_t dpr_micro_batches_play(const char *name, int ranks, int micro_batches,
@@ -113,20 +119,20 @@ dpr_status_t dpr_micro_batches_play(const char *name, int ranks, int micro_batch
 {
     DPR_TRY(check_schedule(name, ranks, micro_batches));
     DPR_TRY(check_costs(costs));
-    const dpr_schedule_t *schedule = dpr_schedule_find(name);
-    if (!is_playable(schedule, ranks, micro_batches)) {
-        return fail_too_large(schedule, ranks, micro_batches);
+    if (!is_playable(name, ranks, micro_batches)) {
+        return fail_too_large(name, ranks, micro_batches);
     }
-    return play(schedule, ranks, micro_batches, costs, point);
+    return play(name, ranks, micro_batches, costs, point);
 }
 
 /* ---- A wanted bubble ratio ---- */
 
 typedef struct hunt {
-    const dpr_schedule_t *schedule;
+    const char *schedule;
     int ranks;
     const dpr_uniform_costs_t *costs;
     double target;
+    int64_t cells; /* played so far */
 } hunt_t;
 
 /* The nearest playable number from `micro_batches` on, upwards or downwards; 0 for none. */
@@ -141,9 +147,37 @@ static int next_allowed(const hunt_t *hunt, int64_t micro_batches, int step)
     return 0;
 }
 
-static dpr_status_t try_number(const hunt_t *hunt, int micro_batches, bool *reached,
+/* The bubble ratio where a closed form is exact, NAN else. */
+static double exact_ratio(const hunt_t *hunt, int micro_batches)
+{
+    char text[256];
+    dpr_log_capture_t capture;
+    dpr_bubble_t form;
+    dpr_log_capture_begin(&capture, text, sizeof text);
+    const dpr_status_t status =
+        dpr_bubble_closed_form(hunt->schedule, hunt->ranks, micro_batches, hunt->costs, &form);
+    dpr_log_capture_end(&capture);
+    return status == DPR_OK && form.exactness == DPR_EXACT ? form.bubble_ratio : NAN;
+}
+
+/* Fills .micro_batches and .bubble_ratio. Played out where no closed form decides: none is exact,
+ * or it is so near the target that rounding would. */
+static dpr_status_t try_number(hunt_t *hunt, int micro_batches, bool *reached,
                                dpr_micro_batch_point_t *point)
 {
+    const double ratio = exact_ratio(hunt, micro_batches);
+    if (fabs(ratio - hunt->target) > 1e-6 * hunt->target) {
+        *point = (dpr_micro_batch_point_t){.micro_batches = micro_batches, .bubble_ratio = ratio};
+        *reached = ratio < hunt->target;
+        return DPR_OK;
+    }
+    hunt->cells += (int64_t)stages_of(hunt->schedule, hunt->ranks) * micro_batches;
+    if (hunt->cells > DPR_ANALYSIS_MAX_HUNT) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "schedule %s on %d ranks: a bubble ratio of %g takes more than %d stages x "
+                        "micro-batches to look for: expected a larger ratio or fewer ranks",
+                        hunt->schedule, hunt->ranks, hunt->target, DPR_ANALYSIS_MAX_HUNT);
+    }
     DPR_TRY(play(hunt->schedule, hunt->ranks, micro_batches, hunt->costs, point));
     *reached = point->bubble_ratio <= hunt->target;
     return DPR_OK;
@@ -151,16 +185,16 @@ static dpr_status_t try_number(const hunt_t *hunt, int micro_batches, bool *reac
 
 /* Doubles from the least number until the target is reached: *low is the last that did not, 0 for
  * none. */
-static dpr_status_t double_up(const hunt_t *hunt, int *low, dpr_micro_batch_point_t *high)
+static dpr_status_t double_up(hunt_t *hunt, int *low, dpr_micro_batch_point_t *high)
 {
     *low = 0;
     int at = next_allowed(hunt, 1, 1);
     if (at == 0) {
         return fail_too_large(hunt->schedule, hunt->ranks,
-                              hunt->schedule->min_micro_batches(hunt->ranks));
+                              dpr_schedule_find(hunt->schedule)->min_micro_batches(hunt->ranks));
     }
     for (;;) {
-        bool reached;
+        bool reached = false;
         DPR_TRY(try_number(hunt, at, &reached, high));
         if (reached) {
             return DPR_OK;
@@ -172,15 +206,14 @@ static dpr_status_t double_up(const hunt_t *hunt, int *low, dpr_micro_batch_poin
             return dpr_fail(DPR_ERR_INVALID,
                             "schedule %s on %d ranks does not reach a bubble ratio of %g: with %d "
                             "micro-batches, the most that are tried, it is %.6g",
-                            hunt->schedule->name, hunt->ranks, hunt->target, at,
-                            high->bubble_ratio);
+                            hunt->schedule, hunt->ranks, hunt->target, at, high->bubble_ratio);
         }
         at = next;
     }
 }
 
 /* Narrows to neighbours: `low` does not reach the target (or is 0), `high` does. */
-static dpr_status_t halve(const hunt_t *hunt, int low, dpr_micro_batch_point_t *high)
+static dpr_status_t halve(hunt_t *hunt, int low, dpr_micro_batch_point_t *high)
 {
     for (;;) {
         int middle = next_allowed(hunt, low + (high->micro_batches - low) / 2, 1);
@@ -190,7 +223,7 @@ static dpr_status_t halve(const hunt_t *hunt, int low, dpr_micro_batch_point_t *
         if (middle <= low) {
             return DPR_OK;
         }
-        bool reached;
+        bool reached = false;
         dpr_micro_batch_point_t point;
         DPR_TRY(try_number(hunt, middle, &reached, &point));
         if (reached) {
@@ -202,7 +235,7 @@ static dpr_status_t halve(const hunt_t *hunt, int low, dpr_micro_batch_point_t *
 }
 
 /* Schedules with a period (a multiple of P, pairs) may dip: looks at the 2P numbers below. */
-static dpr_status_t look_below(const hunt_t *hunt, dpr_micro_batch_point_t *high)
+static dpr_status_t look_below(hunt_t *hunt, dpr_micro_batch_point_t *high)
 {
     int at = high->micro_batches;
     for (int looked = 0; looked < 2 * hunt->ranks; looked++) {
@@ -210,7 +243,7 @@ static dpr_status_t look_below(const hunt_t *hunt, dpr_micro_batch_point_t *high
         if (at == 0) {
             return DPR_OK;
         }
-        bool reached;
+        bool reached = false;
         dpr_micro_batch_point_t point;
         DPR_TRY(try_number(hunt, at, &reached, &point));
         if (reached) {
@@ -229,17 +262,15 @@ dpr_status_t dpr_micro_batches_for_ratio(const char *name, int ranks,
         return dpr_fail(DPR_ERR_INVALID, "bubble ratio %g: expected more than 0 and less than 1",
                         target_ratio);
     }
-    const dpr_schedule_t *schedule = dpr_schedule_find(name);
     DPR_TRY(check_ranks(name, ranks));
     DPR_TRY(check_costs(costs));
-    const hunt_t hunt = {schedule, ranks, costs, target_ratio};
+    hunt_t hunt = {name, ranks, costs, target_ratio, 0};
     int low;
     dpr_micro_batch_point_t found;
     DPR_TRY(double_up(&hunt, &low, &found));
     DPR_TRY(halve(&hunt, low, &found));
     DPR_TRY(look_below(&hunt, &found));
-    *point = found;
-    return DPR_OK;
+    return play(name, ranks, found.micro_batches, costs, point);
 }
 
 /* ---- A fixed batch ---- */
@@ -278,20 +309,19 @@ dpr_status_t dpr_micro_batches_for_batch(const char *name, int ranks,
                                          const dpr_batch_costs_t *costs,
                                          dpr_micro_batch_choice_t *choice)
 {
-    const dpr_schedule_t *schedule = dpr_schedule_find(name);
     DPR_TRY(check_ranks(name, ranks));
     DPR_TRY(check_batch(costs));
     choice->count = 0;
     choice->best = 0;
     for (int n = 1; n <= costs->batch && choice->count < DPR_MAX_CUTS; n++) {
-        if (costs->batch % n != 0 || !is_playable(schedule, ranks, n)) {
+        if (costs->batch % n != 0 || !is_playable(name, ranks, n)) {
             continue;
         }
         dpr_micro_batch_point_t *point = &choice->points[choice->count];
         dpr_uniform_costs_t cut;
         dpr_batch_costs_cut(costs, n, &cut);
         DPR_TRY(check_costs(&cut));
-        DPR_TRY(play(schedule, ranks, n, &cut, point));
+        DPR_TRY(play(name, ranks, n, &cut, point));
         point->micro_batch_size = costs->batch / n;
         point->samples_per_sec = point->span_sec > 0.0 ? costs->batch / point->span_sec : 0.0;
         if (point->span_sec < choice->points[choice->best].span_sec) {
@@ -303,7 +333,7 @@ dpr_status_t dpr_micro_batches_for_batch(const char *name, int ranks,
         return dpr_fail(DPR_ERR_INVALID,
                         "schedule %s on %d ranks: no divisor of batch %d is an allowed number of "
                         "micro-batches: it needs %s",
-                        name, ranks, costs->batch, schedule->needs);
+                        name, ranks, costs->batch, dpr_schedule_find(name)->needs);
     }
     return DPR_OK;
 }

@@ -16,6 +16,10 @@
 /* Largest S * M that is played out here: about a second of work in all. */
 #define DPR_ANALYSIS_MAX_CELLS (1 << 19)
 
+/* Largest sum of S * M that the search for a bubble ratio plays: about a second. Where a closed
+ * form is exact nothing needs to be played. */
+#define DPR_ANALYSIS_MAX_HUNT (1 << 20)
+
 typedef struct dpr_micro_batch_point {
     int micro_batches;
     int micro_batch_size; /* samples; 0 where no batch is given */
@@ -40,7 +44,8 @@ dpr_status_t dpr_micro_batches_play(const char *schedule, int ranks, int micro_b
  * the ratio not rising in between; what comes out reaches the target, and none of the 2P allowed
  * numbers below it does, which is checked.
  * Errors: those of dpr_micro_batches_play; DPR_ERR_INVALID where the target is out of range, or is
- * not reached within the limits (the message says which ratio is).
+ * not reached within the limits (the message says which ratio is), or takes more work than
+ * DPR_ANALYSIS_MAX_HUNT.
  */
 dpr_status_t dpr_micro_batches_for_ratio(const char *schedule, int ranks,
                                          const dpr_uniform_costs_t *costs, double target_ratio,

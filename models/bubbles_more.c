@@ -22,8 +22,9 @@
  *                        micro-batch, 2P(F+I)+W, less the work
  *     chimera            (P-2)(max + (u-1)(max-min)) of F    exact where P divides M
  *                        and B, u = M / P rounded up
- *     v-min              (4P-5)u; 3 divides P: (4P-4)u       exact for F = I = W = u, M >= P;
- *     v-half             (3P-3)u for P even, else (3P-4)u    for M < P the bound of zbv
+ *     v-min              (4P-5)u; 3 divides P: (4P-4)u       exact for F = I = W = u, any M
+ *     v-half             (3P-3)u for P even, else (3P-4)u    exact for F = I = W = u, M >= P;
+ *                        both for M < P and other costs      the bound of zbv
  *
  * v-min and v-half have the order of a grid of equal costs. For others, approximately, u =
  * (F+I+W)/3 and each micro-batch adds what the grid then leaves open: 6 max(F,I) - 2(F+I+W) in
@@ -47,7 +48,8 @@ static const char any_costs[] = "no wire time";
 static const char zb2p_costs[] = "no wire time, M >= 2P-1, W <= F, W <= I";
 static const char zbv_costs[] = "no wire time, M >= 2P-1, F <= I";
 static const char chimera_costs[] = "no wire time, M a multiple of P";
-static const char equal_costs[] = "no wire time, M >= P, F = I = W";
+static const char v_min_costs[] = "no wire time, F = I = W";
+static const char v_half_costs[] = "no wire time, M >= P, F = I = W";
 
 /* Equal but for rounding. */
 static bool same(double a, double b)
@@ -141,17 +143,22 @@ static void form_chimera(int ranks, int micro_batches, const costs_t *costs, dpr
     bubble->condition = ranks == 2 ? any_costs : chimera_costs;
 }
 
-/* v-min and v-half: `units` of a bubble with equal costs, and `opens` a micro-batch with others. */
-static void form_of_units(int ranks, int micro_batches, int units, double opens,
+static bool are_equal(const costs_t *costs)
+{
+    return same(costs->f, costs->i) && same(costs->i, costs->w);
+}
+
+/* v-min and v-half: `units` of a bubble with equal costs, if `steady`; and `opens` a micro-batch
+ * with others. */
+static void form_of_units(int ranks, int micro_batches, int units, bool steady, double opens,
                           const costs_t *costs, dpr_bubble_t *bubble)
 {
-    const bool equal = same(costs->f, costs->i) && same(costs->i, costs->w);
+    const bool equal = are_equal(costs);
     bubble->busy_sec = split_work(micro_batches, costs);
-    bubble->condition = ranks == 1 ? any_costs : equal_costs;
     if (ranks == 1) {
         bubble->bubble_sec = 0.0;
         bubble->exactness = DPR_EXACT;
-    } else if (micro_batches < ranks) {
+    } else if (!steady) {
         bubble->bubble_sec = alone_in_v(ranks, micro_batches, costs);
         bubble->exactness = DPR_LOWER_BOUND;
     } else {
@@ -164,15 +171,17 @@ static void form_of_units(int ranks, int micro_batches, int units, double opens,
 static void form_v_min(int ranks, int micro_batches, const costs_t *costs, dpr_bubble_t *bubble)
 {
     const double opens = 6.0 * fmax(costs->f, costs->i) - 2.0 * (costs->f + costs->i + costs->w);
-    form_of_units(ranks, micro_batches, ranks % 3 == 0 ? 4 * ranks - 4 : 4 * ranks - 5, opens,
-                  costs, bubble);
+    bubble->condition = ranks == 1 ? any_costs : v_min_costs;
+    form_of_units(ranks, micro_batches, ranks % 3 == 0 ? 4 * ranks - 4 : 4 * ranks - 5,
+                  micro_batches >= ranks || are_equal(costs), opens, costs, bubble);
 }
 
 static void form_v_half(int ranks, int micro_batches, const costs_t *costs, dpr_bubble_t *bubble)
 {
     const double opens = 2.0 * fabs(costs->f - costs->i) - costs->w;
-    form_of_units(ranks, micro_batches, ranks % 2 == 0 ? 3 * ranks - 3 : 3 * ranks - 4, opens,
-                  costs, bubble);
+    bubble->condition = ranks == 1 ? any_costs : v_half_costs;
+    form_of_units(ranks, micro_batches, ranks % 2 == 0 ? 3 * ranks - 3 : 3 * ranks - 4,
+                  micro_batches >= ranks, opens, costs, bubble);
 }
 
 form_fn_t dpr_bubble_more_form(const char *schedule)

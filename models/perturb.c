@@ -29,6 +29,10 @@ static dpr_status_t parse_part(const char *part, int length, int ranks, double *
         return dpr_fail(DPR_ERR_INVALID, "straggler '%.*s': expected a factor from %g to %g",
                         length, part, DPR_STRAGGLER_MIN, DPR_STRAGGLER_MAX);
     }
+    if (factor[rank] != 0.0) {
+        return dpr_fail(DPR_ERR_INVALID, "straggler '%.*s': rank %ld has a factor already", length,
+                        part, rank);
+    }
     factor[rank] = value;
     return DPR_OK;
 }

@@ -18,9 +18,10 @@
 
 /*
  * Parses "3=1.5" or "3=1.5,0=2": compute on rank 3 takes 1.5 times as long. Sets factor[rank] for
- * the ranks named (`factor` has `ranks` entries, which the caller has set to 1). Errors:
+ * the ranks named (`factor` has `ranks` entries, which the caller has set to 0, "not
+ * named yet"; over all calls a rank may be named once). Errors:
  * DPR_ERR_INVALID, logged with the offending part, for what is not RANK=FACTOR, a rank that is not
- * there, or a factor that is not within DPR_STRAGGLER_MIN .. DPR_STRAGGLER_MAX.
+ * there or named twice, or a factor that is not within DPR_STRAGGLER_MIN .. DPR_STRAGGLER_MAX.
  */
 dpr_status_t dpr_straggler_parse(const char *text, int ranks, double *factor);
 

@@ -70,9 +70,9 @@ static dpr_scaling_outcome_t place_point(const dpr_layout_t *base,
             layout->micro_batches = (int)(all / value < INT_MAX ? all / value : INT_MAX);
         }
     }
-    const dpr_schedule_t *schedule = dpr_schedule_find(layout->schedule);
-    return schedule->allows(layout->ranks, layout->micro_batches) ? DPR_SCALING_RUNS
-                                                                  : DPR_SCALING_NO_SCHEDULE;
+    return dpr_schedule_allows(layout->schedule, layout->ranks, layout->micro_batches)
+               ? DPR_SCALING_RUNS
+               : DPR_SCALING_NO_SCHEDULE;
 }
 
 static dpr_status_t play_points(const dpr_workload_t *workload, const dpr_hardware_t *hardware,
@@ -92,15 +92,45 @@ static dpr_status_t play_points(const dpr_workload_t *workload, const dpr_hardwa
     return DPR_OK;
 }
 
-/* Speed-ups and efficiencies against the first point that runs. */
-static dpr_status_t compare_points(const dpr_layout_t *base, dpr_scaling_t *scaling,
-                                   double threshold)
+/* Why no point can run; nothing where one can. */
+static dpr_status_t check_any_runs(const dpr_layout_t *base, const dpr_scaling_t *scaling)
+{
+    int undivided = 0;
+    for (int i = 0; i < scaling->count; i++) {
+        if (scaling->points[i].outcome == DPR_SCALING_RUNS) {
+            return DPR_OK;
+        }
+        undivided += scaling->points[i].outcome == DPR_SCALING_NO_BATCH;
+    }
+    const long long batch = (long long)base->micro_batches * base->replicas;
+    const char *needs = dpr_schedule_find(base->schedule)->needs;
+    if (undivided == scaling->count) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "no point can run: none of the replicas divides the batch, which is %lld "
+                        "micro-batches",
+                        batch);
+    }
+    if (undivided > 0) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "no point can run: some of the replicas do not divide the batch, which is "
+                        "%lld micro-batches, and for the others schedule %s needs %s",
+                        batch, base->schedule, needs);
+    }
+    return dpr_fail(DPR_ERR_INVALID,
+                    "schedule %s with %d micro-batches: no point can run: it needs %s, and at most "
+                    "%d stages x micro-batches fit",
+                    base->schedule, base->micro_batches, needs, DPR_MAX_CELLS);
+}
+
+/* Speed-ups and efficiencies against the first point that fits; only what fits has them. */
+static void compare_points(dpr_scaling_t *scaling, double threshold)
 {
     const dpr_scaling_point_t *first = NULL;
     scaling->stops_at = -1;
+    scaling->pays_up_to = -1;
     for (int i = 0; i < scaling->count; i++) {
         dpr_scaling_point_t *point = &scaling->points[i];
-        if (point->outcome != DPR_SCALING_RUNS) {
+        if (point->outcome != DPR_SCALING_RUNS || !point->throughput.fits) {
             continue;
         }
         first = first != NULL ? first : point;
@@ -114,12 +144,6 @@ static dpr_status_t compare_points(const dpr_layout_t *base, dpr_scaling_t *scal
             scaling->pays_up_to = i;
         }
     }
-    if (first == NULL) {
-        return dpr_fail(
-            DPR_ERR_INVALID, "schedule %s with %d micro-batches: no point can run: it needs %s",
-            base->schedule, base->micro_batches, dpr_schedule_find(base->schedule)->needs);
-    }
-    return DPR_OK;
 }
 
 dpr_status_t dpr_scaling_predict(const dpr_workload_t *workload, const dpr_hardware_t *hardware,
@@ -132,5 +156,7 @@ dpr_status_t dpr_scaling_predict(const dpr_workload_t *workload, const dpr_hardw
         return dpr_schedule_check(base->schedule, 1, 1); /* says which names there are */
     }
     DPR_TRY(play_points(workload, hardware, base, options, scaling));
-    return compare_points(base, scaling, options->threshold);
+    DPR_TRY(check_any_runs(base, scaling));
+    compare_points(scaling, options->threshold);
+    return DPR_OK;
 }

@@ -8,7 +8,8 @@
  *                copies of the pipeline               keeps its micro-batches
  *
  * The micro-batch size stays. Efficiency is the floating-point rate per device over that of the
- * first point that can run, which for strong scaling is speed-up over growth in devices.
+ * first point that fits in memory, which for strong scaling is speed-up over growth in devices.
+ * What does not fit is predicted, but is neither compared nor recommended.
  */
 #ifndef DPR_MODELS_SCALING_H
 #define DPR_MODELS_SCALING_H
@@ -40,16 +41,16 @@ typedef struct dpr_scaling_point {
     dpr_scaling_outcome_t outcome;
     dpr_layout_t layout;
     dpr_throughput_t throughput; /* where it runs; also where it does not fit in memory */
-    double speedup;              /* samples per second over the first point's; weak scaling of
-                                    ranks: floating-point rate over the first point's */
-    double efficiency;           /* 1 at the first point */
+    double speedup;              /* samples per second over the first fitting point's; weak scaling
+                                    of ranks: floating-point rate over it; 0 where it does not fit */
+    double efficiency;           /* 1 at the first point that fits; 0 where it does not fit */
 } dpr_scaling_point_t;
 
 typedef struct dpr_scaling {
     int count;
     dpr_scaling_point_t points[DPR_MAX_SCALING_POINTS];
-    int pays_up_to; /* index of the last point before one falls below the threshold */
-    int stops_at;   /* index of that first point below, -1 where none is */
+    int pays_up_to; /* index of the last that fits before one falls below the threshold; -1: none */
+    int stops_at;   /* index of that first fitting point below, -1 where none is */
 } dpr_scaling_t;
 
 /*

@@ -25,12 +25,12 @@ typedef struct dpr_search_options {
     int max_devices;      /* ranks x replicas: max_ranks .. 2^20 */
     int global_batch;     /* samples of a step, all replicas: 1 .. 2^20 */
     double memory_bytes;  /* limit of a device; 0: what the hardware has */
-    const char *schedule; /* one name, or NULL for every schedule of dpr_schedule_list */
+    const char *schedule; /* one name, or NULL: all of dpr_schedule_list, v = 2 */
     int threads;          /* 0: all cores */
 } dpr_search_options_t;
 
 typedef struct dpr_candidate {
-    const dpr_schedule_t *schedule;
+    const char *schedule; /* name, as given where one was asked for ("interleaved-1f1b:4") */
     int ranks;
     int micro_batches;
     int micro_batch_size;

@@ -63,7 +63,8 @@ static dpr_status_t add_candidate(search_task_t *task, const search_group_t *gro
 
 static dpr_status_t add_group(search_task_t *task, search_group_t group)
 {
-    const int64_t cells = (int64_t)group.schedule->stages(group.ranks) * group.micro_batches;
+    const int64_t cells =
+        (int64_t)dpr_schedule_stages_per_rank(group.schedule) * group.ranks * group.micro_batches;
     if (cells > DPR_SEARCH_MAX_CELLS) {
         task->skipped++;
         return DPR_OK;
@@ -95,13 +96,13 @@ static dpr_status_t add_group(search_task_t *task, search_group_t group)
     return DPR_OK;
 }
 
-static dpr_status_t add_schedule(search_task_t *task, const dpr_schedule_t *schedule)
+static dpr_status_t add_schedule(search_task_t *task, const char *schedule)
 {
     const dpr_search_options_t *options = task->options;
     for (int ranks = options->min_ranks; ranks <= options->max_ranks; ranks++) {
         for (int i = 0; i < task->divisor_count; i++) {
             const int m = task->divisors[i];
-            if (schedule->allows(ranks, m)) {
+            if (dpr_schedule_allows(schedule, ranks, m)) {
                 DPR_TRY(add_group(task, (search_group_t){
                                             .schedule = schedule,
                                             .ranks = ranks,
@@ -145,7 +146,8 @@ static dpr_status_t enumerate(search_task_t *task)
         count = 1;
     }
     for (size_t i = 0; i < count; i++) {
-        DPR_TRY(add_schedule(task, &schedules[i]));
+        DPR_TRY(add_schedule(task, task->options->schedule != NULL ? task->options->schedule
+                                                                   : schedules[i].name));
     }
     if (task->group_count == 0) {
         return dpr_fail(DPR_ERR_INVALID,
@@ -204,7 +206,7 @@ static dpr_status_t play_group(void *context, int worker, int64_t index)
     dpr_program_t program = {0};
     dpr_graph_t *graph = NULL;
     dpr_status_t status;
-    DPR_TRY(group->schedule->generate(group->ranks, group->micro_batches, &program));
+    DPR_TRY(dpr_schedule_generate(group->schedule, group->ranks, group->micro_batches, &program));
     DPR_TRY_GOTO(dpr_graph_create(&program, NULL, &graph), free_program);
     DPR_TRY_GOTO(dpr_stepper_set(stepper, graph), free_graph);
     for (int i = 0; i < group->count; i++) {
@@ -233,7 +235,7 @@ static dpr_status_t check_any_fits(const search_task_t *task)
                     "search: none of %d candidates fits in %.6g bytes a device: the smallest, %s "
                     "on %d ranks with %d micro-batches of %d, needs %.6g; allow more memory or "
                     "more ranks",
-                    task->candidate_count, task->memory_bytes, least->schedule->name, least->ranks,
+                    task->candidate_count, task->memory_bytes, least->schedule, least->ranks,
                     least->micro_batches, least->micro_batch_size, (double)least->peak_bytes);
 }
 

@@ -9,7 +9,7 @@ enum { DPR_MAX_DIVISORS = 256 };
 
 /* All candidates of one (schedule, ranks, micro-batches). */
 typedef struct search_group {
-    const dpr_schedule_t *schedule;
+    const char *schedule; /* name, with the v that was asked for */
     int ranks;
     int micro_batches;
     int first; /* candidates[first .. first + count - 1] */

@@ -285,9 +285,8 @@ static dpr_status_t check_layout(const dpr_layout_t *layout)
     DPR_TRY(check_range("ranks", layout->ranks, 1.0, DPR_MAX_RANKS));
     DPR_TRY(check_range("micro-batches", layout->micro_batches, 1.0, DPR_MAX_MICRO_BATCHES));
     DPR_TRY(dpr_schedule_check(layout->schedule, layout->ranks, layout->micro_batches));
-    const dpr_schedule_t *schedule = dpr_schedule_find(layout->schedule);
-    DPR_TRY(check_range("stages times micro-batches",
-                        (double)schedule->stages(layout->ranks) * layout->micro_batches, 1.0,
+    const double stages = (double)dpr_schedule_stages_per_rank(layout->schedule) * layout->ranks;
+    DPR_TRY(check_range("stages times micro-batches", stages * layout->micro_batches, 1.0,
                         DPR_THROUGHPUT_MAX_CELLS));
     DPR_TRY(check_range("the micro-batch size", layout->micro_batch_size, 1.0, SIZE_MAX_SAMPLES));
     DPR_TRY(check_range("the number of replicas", layout->replicas, 1.0, SIZE_MAX_SAMPLES));

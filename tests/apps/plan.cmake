@@ -27,7 +27,7 @@ add_test(NAME plan_b_tests
 add_test(NAME plan_b_docs_test
     COMMAND bash ${CMAKE_CURRENT_LIST_DIR}/plan_docs_test.sh $<TARGET_FILE:dualpipe_plan>
         ${PROJECT_SOURCE_DIR}/docs/models-throughput.md ${PROJECT_SOURCE_DIR}/docs/models-scaling.md
-        ${PROJECT_SOURCE_DIR}/docs/models-search.md)
+        ${PROJECT_SOURCE_DIR}/docs/models-search.md ${PROJECT_SOURCE_DIR}/docs/ledger.md)
 set_tests_properties(plan_b_tests plan_b_docs_test PROPERTIES LABELS unit TIMEOUT 120)
 add_test(NAME plan_auto_test
     COMMAND bash ${CMAKE_CURRENT_LIST_DIR}/plan_auto_test.sh $<TARGET_FILE:dualpipe_plan>)

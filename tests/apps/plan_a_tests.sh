@@ -59,6 +59,14 @@ field() {
     [ "$got" = "$3" ] || fail "$2 of $1 is '$got', not '$3'"
 }
 
+# fact KEY VALUE: of the CSV output's last table
+fact() {
+    local got
+    got=$(awk -v key="$1" '/^key,value$/ { facts = 1 } facts && index($0, key ",") == 1 {
+        print substr($0, length(key) + 2) }' "$folder/out")
+    [ "$got" = "$2" ] || fail "$1 is '$got', not '$2'"
+}
+
 # ---- help -----------------------------------------------------------------------------------------
 expect 0 --help
 for command in bubbles compare comm memory verify; do
@@ -92,6 +100,12 @@ field gpipe closed_form_bubble 12 # (P-1)(F+B) + 2 (P-1) wire
 field gpipe exactness exact
 field 1f1b closed_form_bubble 17 # 16 wires
 field 1f1b simulated_bubble 17
+fact cost_wire 0.5
+fact micro_batches 8
+expect 0 bubbles --ranks 8 --micro-batches 3 --schedule v-min --csv # exact for M < P, too
+field v-min exactness exact
+field v-min simulated_bubble 27
+field v-min closed_form_bubble 27
 expect 0 bubbles --ranks 4 --micro-batches 8 --schedule zb1p --cost wire=0.5 --json
 says out '"format": "dualpipe-plan-bubbles"'
 says out '"exactness": "lower bound"'
@@ -99,6 +113,9 @@ says out '"condition": "no wire time"'
 expect 0 bubbles --ranks 4 --micro-batches 8 --schedule 1f1b,zb1p --target 0.1 --csv
 field 1f1b micro_batches_for_target 27
 field zb1p micro_batches_for_target 9
+# the v of the name counts: a bubble of 9 and 12 M of work
+expect 0 bubbles --ranks 4 --micro-batches 8 --schedule interleaved-1f1b:4 --target 0.05 --csv
+field interleaved-1f1b:4 micro_batches_for_target 16 # 9 / (9 + 12 M) <= 0.05 from M = 15
 expect 0 bubbles --ranks 3 --micro-batches 6 --schedule dualpipe,1f1b
 says out "schedule dualpipe cannot run on 3 ranks: it needs P even"
 expect 2 bubbles --ranks 3 --micro-batches 6 --schedule dualpipe
@@ -115,6 +132,8 @@ field dualpipev activation_shares 4.5
 field 1f1b messages 48
 field dualpipev messages 96
 field 1f1b memory_bytes ""
+fact cost_b 2
+fact costs_are_of "one of P stages"
 expect 0 compare --ranks 4 --micro-batches 8 --own-stages --csv
 field dualpipev step 54
 expect 0 compare --ranks 4 --micro-batches 8 --sort --schedule 1f1b,dualpipe,zb1p --csv
@@ -168,6 +187,11 @@ expect 0 memory --schedule 1f1b,gpipe --ranks 2 --micro-batches 4 --model sizes 
     --saved-bytes 1000 --message-bytes 10 --limit 5000 --csv
 field gpipe fits false
 field 1f1b fits true
+for limit in 3K=3000 3k=3000 3Ki=3072 5M=5000000 5Mi=5242880 2G=2000000000 2Gi=2147483648; do
+    expect 0 memory --schedule 1f1b --ranks 2 --micro-batches 4 --model sizes --parameters 100 \
+        --saved-bytes 1000 --message-bytes 10 --limit "${limit%=*}" --csv
+    fact limit_bytes "${limit#*=}"
+done
 expect 0 memory --schedule zb1p --ranks 2 --micro-batches 4 --model mlp --hidden 32 --blocks 4 \
     --micro-batch-size 2 --json
 says out '"format": "dualpipe-plan-memory"'
@@ -181,6 +205,9 @@ expect 0 "${exact[@]}" --dtype fp32 --limit 194467 --csv
 field dualpipe total_bytes 194468 # what a run of dualpipe_train with these sizes reports as held
 field dualpipe fits false
 field v-min fits true
+fact limit_bytes 194467
+expect 0 "${exact[@]}" --dtype fp32 --json
+says out '"format": "dualpipe-plan-memory-exact"'
 expect 2 "${exact[@]}"
 says err "expected --dtype fp32"
 expect 2 memory --exact --ranks 4 --micro-batches 10
@@ -201,6 +228,13 @@ expect 2 verify "$folder/incomplete.csv" --json
 says out '"data_flow_complete": false'
 says out '"deadlock_free": null'
 says err "0F1 has no backward"
+expect 2 verify "$folder/dead.csv" --csv
+fact valid false
+fact deadlock_free false
+expect 0 verify "$folder/plan.csv" --csv
+fact valid true
+fact deadlock_free true
+fact counterexample ""
 printf '0F0,0F1\n1F0,1F1\n' >"$folder/forward.csv"
 expect 0 verify "$folder/forward.csv"
 says out "forward only        yes"
@@ -233,6 +267,14 @@ for command in bubbles compare comm; do
     refuse $command --ranks 4 --micro-batches 8 --json --csv -- "not both"
     refuse $command --ranks 1024 --micro-batches 8192 --schedule gpipe -- "1048576"
 done
+for command in bubbles compare comm; do
+    refuse $command --ranks 4 --micro-batches 8 --schedule 1f1b,1f1b, -- "--schedule '1f1b,1f1b,'" "one name or more"
+    refuse $command --ranks 4 --micro-batches 8 --schedule interleaved-1f1b:0 -- "1 to 8192 stages per rank"
+    refuse $command --ranks 128 --micro-batches 4096 -- "too much to play out" "lower --ranks or --micro-batches"
+done
+refuse bubbles --stages 128 --micro-batches 4096 -- "too much to play out" "lower --stages"
+expect 0 bubbles --ranks 8 --micro-batches 16 --schedule 1f1b,zb1p --cost wire=0.1 --target 0.0001
+says out "expected a larger ratio or fewer ranks"
 refuse bubbles --micro-batches 8 -- "--stages (1 to 8192)" "--ranks (1 to 4096)"
 refuse bubbles --stages 4 -- "--micro-batches is missing" "1 to 65536"
 refuse bubbles --table -- "--stages is missing" "1 to 8192"
@@ -265,6 +307,7 @@ model="memory --ranks 4 --micro-batches 16"
     refuse $model --optimizer lion -- "lion" "adamw"
     refuse $model --parameters 2T --hidden 16777216 --sequence 16777216 --batch 16777216 -- "2^53"
     refuse $model --limit 0 -- "--limit '0'"
+    refuse $model --limit 5KB -- "--limit '5KB'" "K, M, G, T: times 1000; Ki, Mi, Gi, Ti: times 1024"
 }
 
 # failure of the machine: exit code 1

@@ -3,6 +3,7 @@
 # outside: numbers, formats, exit codes, messages. Usage: plan_b_tests.sh DUALPIPE_PLAN
 set -u
 plan=$(realpath "$1")
+golden=$(dirname "$(realpath "$0")")/../golden/dualpipe_4ranks_8mb.csv
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
@@ -55,6 +56,24 @@ near() {
         exit !(a != "" && b != "" && d <= 1e-6 * m) }' || fail "$1 is '$2', not '$3'"
 }
 
+# fact KEY: the value of a fact in the CSV output, which follow the tables
+fact() {
+    awk -v key="$1" '/^key,value$/ { facts = 1 } facts && index($0, key ",") == 1 {
+        print substr($0, length(key) + 2) }' out
+}
+
+# pasted COMMAND: the examples of --help are commands as they stand
+pasted() {
+    local script
+    expect 0 "$1" --help
+    script=$(sed -n '/^Example/,/^$/p' out | sed 1d)
+    mkdir -p bin paste
+    ln -sf "$plan" bin/dualpipe_plan
+    (cd paste && PATH=$folder/bin:$PATH && set -e && cp "$golden" plan.csv && eval "$script") >out 2>err ||
+        fail "the examples of $1 --help: $(cat err)"
+    [ -s err ] && fail "the examples of $1 --help: $(cat err)"
+}
+
 model=(--parameters 10M --hidden 1024 --sequence 512)
 layout=(--schedule 1f1b --ranks 4 --micro-batches 12)
 
@@ -94,6 +113,9 @@ test_throughput() {
     expect 0 throughput "${layout[@]}" "${model[@]}" --hardware cpu-generic
     says out "fp32"
     DPR_HARDWARE_DIR=$folder expect 0 throughput "${layout[@]}" "${model[@]}" --hardware round
+    expect 0 throughput "${layout[@]}" "${model[@]}" --csv
+    [ "$(fact schedule) $(fact ranks) $(fact micro_batches) $(fact fits)" = "1f1b 4 12 true" ] || fail "facts: $(cat out)"
+    near "tokens/s of a step" "$(awk -v a="$(fact tokens_per_sec)" -v b="$(fact step_sec)" 'BEGIN { print a * b }')" 6144
 }
 
 test_measure() {
@@ -119,6 +141,19 @@ test_scaling() {
     says out "not allowed by the schedule"
     expect 0 scaling --schedule 1f1b --ranks 2 --micro-batches 8 "${model[@]}" --mode weak --csv
     says out "ranks,replicas,devices,micro_batches,step_sec"
+    # what does not fit is neither recommended nor what others are compared with
+    local weak=(scaling --schedule zb1p --ranks 2 --micro-batches 64 --axis ranks --mode weak --parameters 2G
+        --hidden 4096 --sequence 4096)
+    expect 0 "${weak[@]}" --values 2,4,8,16,32 --csv
+    [ "$(fact pays_up_to)" = 8 ] || fail "pays up to $(fact pays_up_to), not 8"
+    grep -qE '^16,.*,,,does not fit in memory$' out || fail "16 ranks have an efficiency: $(cat out)"
+    expect 0 scaling --schedule dualpipe --ranks 2 --micro-batches 32 --axis ranks --parameters 7G --hidden 4096 \
+        --sequence 4096 --values 2,8,16 --csv
+    grep -qE '^8,.*,1,1,fits$' out || fail "8 ranks, the first that fit, are not the baseline: $(cat out)"
+    expect 0 "${weak[@]}" --values 16,32 --json
+    says out '"pays_up_to": null'
+    refuse scaling --schedule 1f1b --ranks 2 --micro-batches 32 "${model[@]}" --values 3,5,7 -- \
+        "no point can run" "none of the replicas divides the batch" "32 micro-batches"
 }
 
 test_search() {
@@ -141,6 +176,19 @@ test_search() {
     grep -qE '^(gpipe|1f1b) ' out && fail "another schedule than the one asked for: $(cat out)"
     expect 0 sensitivity "${limits[@]}" "${model[@]}" --json
     near "the winner's step" "$(number step_sec)" "$best"
+    expect 0 sensitivity "${limits[@]}" "${model[@]}" --csv
+    [ "$(fact schedule)" = "$schedule" ] || fail "the winner is not in the CSV: $(cat out)"
+    # the v of the name counts
+    expect 0 search "${limits[@]}" "${model[@]}" --schedule interleaved-1f1b:3 --json
+    says out '"schedule": "interleaved-1f1b:3"'
+    best=$(number step_sec)
+    expect 0 throughput --schedule interleaved-1f1b:3 --ranks "$(number ranks)" \
+        --micro-batches "$(number micro_batches)" --micro-batch-size "$(number micro_batch_size)" \
+        --replicas "$(number replicas)" "${model[@]}" --json
+    near "the step with v = 3" "$(number step_sec)" "$best"
+    expect 0 sensitivity "${limits[@]}" "${model[@]}" --schedule interleaved-1f1b:3 --csv
+    [ "$(fact schedule)" = interleaved-1f1b:3 ] || fail "sensitivity drops v: $(cat out)"
+    expect 0 sensitivity "${limits[@]}" "${model[@]}" --json
     [ "$(grep -c '"change"' out)" = 14 ] || fail "seven costs, up and down: $(cat out)"
 }
 
@@ -151,6 +199,7 @@ test_simulate() {
     says out '"closed_form": null'
     expect 0 "${args[@]}" --straggler 0=2 --straggler 1=2,2=2,3=2 --json
     near "makespan" "$(number makespan)" 66
+    says out '"format": "dualpipe-plan-simulate"'
     expect 0 "${args[@]}" --jitter 0.2 --draws 100 --seed 5 --json
     mv out first
     expect 0 "${args[@]}" --jitter 0.2 --draws 100 --seed 5 --json
@@ -190,6 +239,10 @@ test_bad_input() {
         refuse scaling "${layout[@]}" "${model[@]}" --threshold "$bad" -- "--threshold '$bad': expected"
     done
     refuse simulate "${layout[@]}" --straggler 4=2 -- "expected a rank from 0 to 3"
+    refuse simulate "${layout[@]}" --straggler 1=2 --straggler 1=3 -- "rank 1 has a factor already"
+    refuse simulate "${layout[@]}" --jitter 0.1 --draws 1000000 -- "--draws 1000000" "at most"
+    refuse simulate --schedule interleaved-1f1b:0 --ranks 4 --micro-batches 8 -- "1 to 8192 stages per rank"
+    refuse simulate --schedule gpipe --ranks 4096 --micro-batches 65536 -- "too large" "at most 8192 stages and 67108864"
     refuse simulate "${layout[@]}" --straggler 1=0 -- "expected a factor from 0.001 to 1000"
     refuse simulate "${layout[@]}" --cost F=1e308 -- "more than a number can hold"
     refuse simulate "${layout[@]}" --cost-file none.json -- "none.json"
@@ -218,5 +271,8 @@ test_bad_input
 for command in throughput scaling search sensitivity; do
     expect 0 "$command" --help
     says out "Example:"
+done
+for command in schedule simulate throughput scaling search sensitivity verify; do
+    pasted "$command"
 done
 [ $failures -eq 0 ] || exit 1

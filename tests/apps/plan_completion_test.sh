@@ -51,6 +51,11 @@ expect "1f1b,dualpipe 1f1b,dualpipev" "$plan" compare --schedule 1f1b,dual
 expect "dualpipe dualpipev" "$plan" schedule --schedule = dual
 expect "bf16" "$plan" memory --dtype b
 expect "mlp" "$plan" memory --model m
+expect "b200" "$plan" throughput --hardware b
+expect "tf32" "$plan" throughput --precision t
+expect "ranks replicas" "$plan" scaling --axis r
+expect "strong weak" "$plan" scaling --mode ''
+expect "bidirectional" "$plan" auto --placement b
 commands=$("$plan" --help | sed -n '/^Commands/,/^$/p' | awk '/^  [a-z]/ {print $1}')
 [[ $(wc -w <<<"$commands") -ge 5 ]] || fail "no commands found in --help"
 for command in $commands; do

@@ -35,6 +35,12 @@ cmp -s "$folder/out" "$golden/dualpipe_4ranks_8mb.csv" || fail "dualpipe 4x8 dif
 expect 0 schedule --schedule=dualpipev --micro-batches=10 --ranks=4
 cmp -s "$folder/out" "$golden/dualpipev_4ranks_10mb.csv" || fail "dualpipev 4x10 differs"
 
+expect 0 schedule --schedule dualpipe --ranks 4 --micro-batches 8 --json
+says out '"format": "dualpipe-plan-schedule"'
+says out '"version": 1'
+grep -o '"[0-9(][^"]*"' "$folder/out" | tr -d '"' >"$folder/actions"
+tr ',' '\n' <"$golden/dualpipe_4ranks_8mb.csv" | cmp -s - "$folder/actions" || fail "the actions of schedule --json"
+
 # help, version
 expect 0 --help
 says out "schedule "

@@ -57,12 +57,15 @@ printf '0F0,0B0\n1F0,1B0\n' >"$scratch/two.csv"
 bad 3 '3|2 ranks' 'a CSV for another number of ranks' --schedule-file "$scratch/two.csv"
 bad 2 'No such file|cannot' 'a CSV that is not there' --schedule-file "$scratch/none.csv"
 
-for limit in 0 1.5G 12KB 2000000000G; do
+for limit in 0 1.5G 12KB 1Kib Ki 2000000000G 2Ei; do
     bad 1 "memory-limit '$limit': give bytes from 1 to 2\^60" "the memory limit $limit" --memory-limit "$limit"
 done
 limited=(--schedule gpipe --micro-batches 40)
 bad 4 'rank 0 cannot hold its part of schedule gpipe: 368164 bytes.*allows 368163;.*would fit.*1f1b' \
     'a plan that is one byte too large, and what would fit' "${limited[@]}" --memory-limit 368163
+# suffixes as in dualpipe_plan: K is 1000, Ki is 1024
+bad 4 'allows 368000;' 'a limit in thousands' "${limited[@]}" --memory-limit 368K
+bad 4 'allows 367616;' 'a limit in 1024s' "${limited[@]}" --memory-limit 359Ki
 bad 2 'no schedule would fit.*least is needed by' 'a limit that nothing fits' --memory-limit 1K
 run 60 mpirun -np 4 "$train" "${small[@]}" "${limited[@]}" --memory-limit 368164
 expect 0 '' 'a plan that fits to the byte runs'

@@ -196,11 +196,31 @@ static void known_bubbles(void **state)
     }
 }
 
+/* v-min with equal costs is exact for few micro-batches, too; v-half only from P on. */
+static void v_min_is_exact_for_any_micro_batches(void **state)
+{
+    (void)state;
+    const dpr_uniform_costs_t unit = DPR_UNIFORM_COSTS_DEFAULT;
+    for (int P = 2; P <= 24; P++) {
+        for (int M = 1; M <= P + 1; M++) {
+            rig_t rig = rig_open("v-min", P, M);
+            dpr_bubble_t form;
+            double busy;
+            assert_int_equal(dpr_bubble_closed_form("v-min", P, M, &unit, &form), DPR_OK);
+            assert_int_equal(form.exactness, DPR_EXACT);
+            assert_true(fabs(form.bubble_sec - simulate(&rig, &unit, &busy)) < 1e-9);
+            assert_true(fabs(form.bubble_sec - (P % 3 == 0 ? 4 * P - 4 : 4 * P - 5)) < 1e-9);
+            rig_close(&rig);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_form_is_what_it_says),
         cmocka_unit_test(known_bubbles),
+        cmocka_unit_test(v_min_is_exact_for_any_micro_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

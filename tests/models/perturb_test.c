@@ -20,9 +20,9 @@ static double *make_costs(const dpr_graph_t *graph)
 static void stragglers_are_parsed(void **state)
 {
     (void)state;
-    double factor[4] = {1.0, 1.0, 1.0, 1.0};
+    double factor[4] = {0};
     assert_int_equal(dpr_straggler_parse("3=1.5,0=0.25", 4, factor), DPR_OK);
-    const double expected[4] = {0.25, 1.0, 1.0, 1.5};
+    const double expected[4] = {0.25, 0.0, 0.0, 1.5};
     assert_memory_equal(factor, expected, sizeof expected);
 }
 
@@ -37,7 +37,7 @@ static void bad_stragglers_are_refused(void **state)
         "3=0.0009", "3=1000.1",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        double factor[4] = {1.0, 1.0, 1.0, 1.0};
+        double factor[4] = {0};
         char message[CAPTURED_MAX];
         dpr_status_t status;
         CAPTURE(status, message, dpr_straggler_parse(texts[i], 4, factor));
@@ -47,12 +47,16 @@ static void bad_stragglers_are_refused(void **state)
         }
         assert_contains(message, "expected");
     }
-    double factor[4];
+    double factor[4] = {0};
     char message[CAPTURED_MAX];
     dpr_status_t status;
     CAPTURE(status, message, dpr_straggler_parse("1=2,4=2", 4, factor));
     assert_int_equal(status, DPR_ERR_INVALID);
     assert_contains(message, "straggler '4=2': expected a rank from 0 to 3");
+    /* 1=2 is kept from before, so the rank is named again */
+    CAPTURE(status, message, dpr_straggler_parse("1=1", 4, factor));
+    assert_int_equal(status, DPR_ERR_INVALID);
+    assert_contains(message, "rank 1 has a factor already");
 }
 
 /* gpipe: each phase lasts the sum of the stages and M - 1 times the slowest. */

@@ -143,6 +143,34 @@ static void ranks_that_a_schedule_does_not_allow_are_marked(void **state)
     assert_contains(message, "no point can run");
 }
 
+/* A machine with just less memory than the first point needs, then than any. */
+static void points_that_do_not_fit_are_not_compared(void **state)
+{
+    (void)state;
+    dpr_hardware_t hardware = real_machine();
+    const dpr_workload_t workload = real_workload();
+    const dpr_layout_t base = {"1f1b", 2, 32, 2, 1};
+    const int values[] = {2, 4, 8};
+    const dpr_scaling_options_t options = values_of(DPR_SCALE_RANKS, false, 0.01, 3, values);
+    static dpr_scaling_t found;
+    assert_int_equal(dpr_scaling_predict(&workload, &hardware, &base, &options, &found), DPR_OK);
+    uint64_t bytes[3];
+    for (int i = 0; i < 3; i++) {
+        bytes[i] = found.points[i].throughput.peak_bytes;
+    }
+    assert_true(bytes[0] > bytes[1] && bytes[1] > bytes[2]);
+    hardware.memory_bytes = (double)bytes[1];
+    assert_int_equal(dpr_scaling_predict(&workload, &hardware, &base, &options, &found), DPR_OK);
+    assert_false(found.points[0].throughput.fits);
+    assert_true(found.points[0].efficiency == 0.0 && found.points[0].speedup == 0.0);
+    assert_true(found.points[1].efficiency == 1.0 && found.points[1].speedup == 1.0);
+    assert_int_equal(found.pays_up_to, 2);
+    hardware.memory_bytes = (double)bytes[2] - 1.0;
+    assert_int_equal(dpr_scaling_predict(&workload, &hardware, &base, &options, &found), DPR_OK);
+    assert_int_equal(found.pays_up_to, -1);
+    assert_int_equal(found.stops_at, -1);
+}
+
 static void extreme_inputs_are_errors_or_sane_results(void **state)
 {
     (void)state;
@@ -201,6 +229,7 @@ int main(void)
         cmocka_unit_test(weak_scaling_over_replicas_keeps_the_pipeline),
         cmocka_unit_test(scaling_over_ranks_loses_the_bubble),
         cmocka_unit_test(ranks_that_a_schedule_does_not_allow_are_marked),
+        cmocka_unit_test(points_that_do_not_fit_are_not_compared),
         cmocka_unit_test(extreme_inputs_are_errors_or_sane_results),
     };
     return cmocka_run_group_tests_name("scaling", tests, NULL, NULL);

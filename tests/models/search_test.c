@@ -23,18 +23,16 @@ static int try_all(const dpr_workload_t *workload, const dpr_hardware_t *hardwar
     const dpr_schedule_t *schedules = dpr_schedule_list(&count);
     int found = 0;
     *refused = 0;
+    count = options->schedule != NULL ? 1 : count;
     for (size_t i = 0; i < count; i++) {
-        if (options->schedule != NULL && strcmp(options->schedule, schedules[i].name) != 0) {
-            continue;
-        }
+        const char *name = options->schedule != NULL ? options->schedule : schedules[i].name;
         for (int P = options->min_ranks; P <= options->max_ranks; P++) {
             for (int M = 1; M <= options->global_batch; M++) {
                 for (int D = 1; P * D <= options->max_devices; D++) {
-                    if (options->global_batch % (M * D) != 0 || !schedules[i].allows(P, M)) {
+                    if (options->global_batch % (M * D) != 0 || !dpr_schedule_allows(name, P, M)) {
                         continue;
                     }
-                    const dpr_layout_t layout = {schedules[i].name, P, M,
-                                                 options->global_batch / (M * D), D};
+                    const dpr_layout_t layout = {name, P, M, options->global_batch / (M * D), D};
                     dpr_throughput_t alone;
                     assert_int_equal(dpr_throughput_predict(workload, hardware, &layout, &alone),
                                      DPR_OK);
@@ -53,7 +51,7 @@ static int try_all(const dpr_workload_t *workload, const dpr_hardware_t *hardwar
 
 static bool is_same(const dpr_candidate_t *a, const tried_t *b)
 {
-    return strcmp(a->schedule->name, b->layout.schedule) == 0 && a->ranks == b->layout.ranks &&
+    return strcmp(a->schedule, b->layout.schedule) == 0 && a->ranks == b->layout.ranks &&
            a->micro_batches == b->layout.micro_batches &&
            a->micro_batch_size == b->layout.micro_batch_size && a->replicas == b->layout.replicas;
 }
@@ -68,6 +66,7 @@ static void all_that_fits_is_found_in_order(void **state)
         {2, 8, 8, 64, 80e9, NULL, 0},
         {1, 6, 12, 24, 1.5e8, NULL, 2},
         {4, 4, 16, 32, 80e9, "dualpipe", 1},
+        {1, 4, 8, 16, 80e9, "interleaved-1f1b:3", 1},
     };
     for (size_t o = 0; o < sizeof all / sizeof all[0]; o++) {
         int refused;

@@ -1,0 +1,200 @@
+/* Views of a simulated timeline: trace, drawing, ledger and critical path. */
+#include "apps/plan_ledger.h"
+
+#include "apps/plan.h"
+#include "base/log.h"
+#include "models/critical_path.h"
+#include "models/ledger.h"
+#include "runtime/drawing.h"
+#include "runtime/trace.h"
+
+enum key { KEY_TRACE = 0x4000, KEY_ASCII, KEY_LEDGER };
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    plan_view_t *view = state->input;
+    switch (key) {
+    case KEY_TRACE:
+        view->trace = arg;
+        return 0;
+    case KEY_ASCII:
+        view->ascii = true;
+        return arg == NULL ? 0
+                           : plan_argp_error(plan_parse_int("ascii", arg, DPR_DRAWING_MIN_WIDTH,
+                                                            DPR_DRAWING_MAX_WIDTH, &view->width));
+    case KEY_LEDGER:
+        view->ledger = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option options[] = {
+    {.name = "ascii",
+     .key = KEY_ASCII,
+     .arg = "WIDTH",
+     .flags = OPTION_ARG_OPTIONAL,
+     .doc = "Draw the timeline, a line a rank, as wide as the terminal (100 columns where there is "
+            "none) or as given"},
+    {.name = "ledger",
+     .key = KEY_LEDGER,
+     .doc = "Say why each rank was idle, and list the critical path (docs/ledger.md)"},
+    {.name = "trace",
+     .key = KEY_TRACE,
+     .arg = "FILE.json",
+     .doc = "Write the timeline as a Chrome trace, which Perfetto draws"},
+    {0},
+};
+
+const struct argp plan_view_argp = {.options = options, .parser = parse};
+
+dpr_status_t plan_view_check(const plan_view_t *view, bool json)
+{
+    return view->ascii && json
+               ? dpr_fail(DPR_ERR_INVALID, "give either --ascii or --json, not both")
+               : DPR_OK;
+}
+
+/* ---- Text ---- */
+
+static void print_ledger(const dpr_ledger_t *ledger)
+{
+    printf("\n%5s  %10s", "rank", "bubble");
+    for (int c = 0; c < DPR_CAUSES; c++) {
+        printf("  %10s", dpr_cause_name((dpr_cause_t)c));
+    }
+    printf("\n");
+    double bubble = 0.0;
+    for (int rank = 0; rank < ledger->ranks; rank++) {
+        printf("%5d  %10.4g", rank, ledger->bubble_sec[rank]);
+        for (int c = 0; c < DPR_CAUSES; c++) {
+            printf("  %10.4g", dpr_ledger_sec(ledger, rank, (dpr_cause_t)c));
+        }
+        printf("\n");
+        bubble += ledger->bubble_sec[rank];
+    }
+    const double ratio = ledger->span_sec > 0.0 ? bubble / ledger->ranks / ledger->span_sec : 0.0;
+    printf("%5s  %8.2f %%", "mean", 100.0 * ratio);
+    for (int c = 0; c < DPR_CAUSES; c++) {
+        printf("  %8.2f %%", 100.0 * dpr_ledger_mean_ratio(ledger, (dpr_cause_t)c));
+    }
+    printf("\n");
+}
+
+/* Links that follow each other on one rank are one line. */
+static void print_path(const dpr_timeline_t *timeline, const dpr_critical_path_t *path)
+{
+    printf(
+        "\ncritical path  compute %g, wire %g, waits %g; %zu links\n\n%10s  %10s  %5s  %-30s  %s\n",
+        path->compute_sec, path->wire_sec, path->wait_sec, path->count, "from", "to", "links",
+        "first", "reason");
+    for (size_t first = 0, i = 1; i <= path->count; i++) {
+        if (i < path->count && path->links[i].reason == DPR_EDGE_ORDER) {
+            continue;
+        }
+        const dpr_path_link_t *link = &path->links[first];
+        char name[96];
+        printf("%10.6g  %10.6g  %5zu  %-30s  %s\n", timeline->start[link->node],
+               timeline->end[path->links[i - 1].node], i - first,
+               dpr_node_format(timeline->graph, link->node, name, sizeof name),
+               dpr_path_reason_text(link->reason));
+        first = i;
+    }
+}
+
+/* ---- JSON ---- */
+
+static json_t *ledger_to_json(const dpr_ledger_t *ledger)
+{
+    json_t *ranks = json_array();
+    for (int rank = 0; rank < ledger->ranks; rank++) {
+        json_t *object = json_pack("{s:i, s:f}", "rank", rank, "bubble", ledger->bubble_sec[rank]);
+        for (int c = 0; c < DPR_CAUSES; c++) {
+            json_object_set_new(object, dpr_cause_name((dpr_cause_t)c),
+                                json_real(dpr_ledger_sec(ledger, rank, (dpr_cause_t)c)));
+        }
+        json_array_append_new(ranks, object);
+    }
+    return ranks;
+}
+
+static json_t *path_to_json(const dpr_timeline_t *timeline, const dpr_critical_path_t *path)
+{
+    json_t *links = json_array();
+    for (size_t i = 0; i < path->count; i++) {
+        const dpr_path_link_t *link = &path->links[i];
+        char name[96];
+        json_array_append_new(
+            links, json_pack("{s:s, s:f, s:f, s:s}", "node",
+                             dpr_node_format(timeline->graph, link->node, name, sizeof name),
+                             "start", timeline->start[link->node], "end", timeline->end[link->node],
+                             "reason", dpr_path_reason_text(link->reason)));
+    }
+    return links;
+}
+
+/* ---- Both ---- */
+
+static dpr_status_t write_trace(const plan_view_t *view, const dpr_timeline_t *timeline,
+                                const dpr_ledger_t *ledger)
+{
+    const dpr_trace_part_t part = {.timeline = timeline, .ledger = ledger};
+    return view->trace != NULL ? dpr_trace_write(&part, 1, view->trace) : DPR_OK;
+}
+
+static dpr_status_t draw(const plan_view_t *view, const dpr_timeline_t *timeline)
+{
+    const dpr_drawing_options_t drawing = {
+        .width = view->width > 0 ? view->width : dpr_drawing_terminal_width(stdout),
+        .has_colour = dpr_drawing_terminal_has_colour(stdout),
+    };
+    if (!view->ascii) {
+        return DPR_OK;
+    }
+    printf("\n");
+    return dpr_drawing_print(timeline, &drawing, stdout);
+}
+
+/* With `root` the ledger goes there, else to stdout. */
+static dpr_status_t show(const plan_view_t *view, const dpr_timeline_t *timeline,
+                         const dpr_ledger_t *ledger, json_t *root)
+{
+    DPR_TRY(write_trace(view, timeline, ledger));
+    DPR_TRY(draw(view, timeline));
+    if (!view->ledger) {
+        return DPR_OK;
+    }
+    dpr_critical_path_t path;
+    dpr_status_t status;
+    DPR_TRY(dpr_critical_path_init(timeline, &path));
+    status = DPR_OK;
+    if (root == NULL) {
+        print_ledger(ledger);
+        print_path(timeline, &path);
+    } else if (json_object_set_new(root, "ledger", ledger_to_json(ledger)) != 0 ||
+               json_object_set_new(root, "critical_path", path_to_json(timeline, &path)) != 0) {
+        status = dpr_fail(DPR_ERR_MEMORY, "cannot build the JSON of the ledger");
+    }
+    dpr_critical_path_free(&path);
+    return status;
+}
+
+dpr_status_t plan_view_json(const plan_view_t *view, const dpr_timeline_t *timeline,
+                            const double *cost, json_t *root)
+{
+    dpr_ledger_t ledger;
+    if (view->trace == NULL && !view->ascii && !view->ledger) {
+        return DPR_OK;
+    }
+    DPR_TRY(dpr_ledger_init(timeline, cost, NULL, &ledger));
+    const dpr_status_t status = show(view, timeline, &ledger, root);
+    dpr_ledger_free(&ledger);
+    return status;
+}
+
+dpr_status_t plan_view_print(const plan_view_t *view, const dpr_timeline_t *timeline,
+                             const double *cost)
+{
+    return plan_view_json(view, timeline, cost, NULL);
+}
