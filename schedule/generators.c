@@ -267,6 +267,23 @@ static void nearest(const dpr_schedule_t *schedule, int ranks, bool of_ranks, in
     }
 }
 
+/* In range by themselves, but too large together: no program holds so many cells. */
+static bool is_too_large(int ranks, int micro_batches, int stages_per_rank)
+{
+    const int64_t stages = (int64_t)stages_per_rank * ranks;
+    return ranks >= 1 && ranks <= DPR_MAX_RANKS && micro_batches >= 1 &&
+           micro_batches <= DPR_MAX_MICRO_BATCHES &&
+           (stages > DPR_MAX_STAGES || stages * micro_batches > DPR_MAX_CELLS);
+}
+
+static dpr_status_t fail_too_large(const char *name, int ranks, int micro_batches)
+{
+    return dpr_fail(DPR_ERR_INVALID,
+                    "schedule %s on %d ranks with %d micro-batches is too large: at most %d stages "
+                    "and %d stages x micro-batches fit",
+                    name, ranks, micro_batches, DPR_MAX_STAGES, DPR_MAX_CELLS);
+}
+
 static dpr_status_t fail_not_allowed(const dpr_schedule_t *schedule, int ranks, int micro_batches)
 {
     char text[64];
@@ -296,19 +313,23 @@ dpr_status_t dpr_schedule_check(const char *name, int ranks, int micro_batches)
                         "schedule '%s': expected 1 to %d stages per rank behind the ':'", name,
                         DPR_MAX_STAGES);
     }
+    if (is_too_large(ranks, micro_batches, v)) {
+        return fail_too_large(name, ranks, micro_batches);
+    }
     if (!schedule->allows(clamp(ranks, DPR_MAX_RANKS),
                           clamp(micro_batches, DPR_MAX_MICRO_BATCHES))) {
         return fail_not_allowed(schedule, ranks, micro_batches);
     }
-    const int64_t stages = (int64_t)v * ranks;
-    if (schedule->generate_of != NULL &&
-        (stages > DPR_MAX_STAGES || stages * micro_batches > DPR_MAX_CELLS)) {
-        return dpr_fail(DPR_ERR_INVALID,
-                        "schedule %s on %d ranks with %d micro-batches: at most %d stages and %d "
-                        "stages x micro-batches fit",
-                        name, ranks, micro_batches, DPR_MAX_STAGES, DPR_MAX_CELLS);
-    }
     return DPR_OK;
+}
+
+bool dpr_schedule_allows(const char *name, int ranks, int micro_batches)
+{
+    int v = 0;
+    const dpr_schedule_t *schedule = find(name, &v);
+    return schedule != NULL && v > 0 && !is_too_large(ranks, micro_batches, v) &&
+           schedule->allows(clamp(ranks, DPR_MAX_RANKS),
+                            clamp(micro_batches, DPR_MAX_MICRO_BATCHES));
 }
 
 dpr_status_t dpr_schedule_generate(const char *name, int ranks, int micro_batches,

@@ -48,6 +48,9 @@ int dpr_schedule_stages_per_rank(const char *name);
  */
 dpr_status_t dpr_schedule_check(const char *name, int ranks, int micro_batches);
 
+/* Whether dpr_schedule_check succeeds; nothing is logged. */
+bool dpr_schedule_allows(const char *name, int ranks, int micro_batches);
+
 /* Generates a program by name. Errors: those of dpr_schedule_check; DPR_ERR_MEMORY. */
 dpr_status_t dpr_schedule_generate(const char *name, int ranks, int micro_batches,
                                    dpr_program_t *program);
