@@ -103,6 +103,9 @@ test_build() {
         return
     fi
     say "test: $preset"
+    if [ "$preset" != ci ]; then
+        export DPR_TEST_SHORT=1 # what sanitizers slow down most is cut where it only repeats
+    fi
     if [ "$preset" != tsan ]; then
         run_tests "build/$preset"
         return
