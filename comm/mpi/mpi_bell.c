@@ -15,6 +15,7 @@
  * The bells lie in a window that MPI makes in the node's shared memory. Where it cannot, every rank
  * has one of its own, for posts alone, and the others are waited for with short pauses.
  */
+#include <sched.h>
 #include <stdlib.h>
 
 #include "base/futex.h"
@@ -63,6 +64,9 @@ dpr_status_t dpr_mpi_bells_open(dpr_comm_mpi_t *comm, MPI_Comm node)
 
 void dpr_mpi_bells_close(dpr_comm_mpi_t *comm)
 {
+    while (atomic_load(&comm->posting) != 0) { /* who has posted is still about to ring */
+        (void)sched_yield();
+    }
     if (comm->bell_window != MPI_WIN_NULL) {
         comm->bell = &comm->own_bell;
         MPI_Win_free(&comm->bell_window);

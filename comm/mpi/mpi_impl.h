@@ -92,6 +92,7 @@ struct dpr_comm_mpi {
 
     /* Shared. */
     _Atomic(dpr_comm_post_t *) inbox;
+    atomic_int posting;   /* threads between posting and having rung the bell */
     dpr_mpi_bell_t *bell; /* this rank's: own_bell, or in the node's shared memory */
     dpr_mpi_bell_t own_bell;
     atomic_bool spin;

@@ -36,11 +36,13 @@ enum {
 
 void dpr_mpi_post(dpr_comm_mpi_t *comm, dpr_comm_post_t *post)
 {
+    atomic_fetch_add(&comm->posting, 1);
     dpr_comm_post_t *head = atomic_load_explicit(&comm->inbox, memory_order_relaxed);
     do {
         post->next = head;
     } while (!atomic_compare_exchange_weak(&comm->inbox, &head, post));
     dpr_mpi_bell_ring_own(comm);
+    atomic_fetch_sub(&comm->posting, 1); /* from here on the communicator may be gone */
 }
 
 /* Takes the posts off, oldest first, and begins each; true if there was one. */
