@@ -166,7 +166,7 @@ static const struct argp_option model_options[] = {
     {"saved-bytes", KEY_SAVED_BYTES, "N", 0, "sizes: activations that one rank's share keeps of a micro-batch", 4},
     {"wstate-bytes", KEY_WSTATE_BYTES, "N", 0, "sizes: what its I leaves for its W (default 0)", 4},
     {"message-bytes", KEY_MESSAGE_BYTES, "N", 0, "sizes: one activation between stages", 4},
-    {"dtype", KEY_DTYPE, "NAME", 0, "fp32 or bf16 (default; with a master copy in fp32)", 4},
+    {"dtype", KEY_DTYPE, "NAME", 0, "fp32, tf32 or bf16 (default; with a master copy in fp32)", 4},
     {"optimizer", KEY_OPTIMIZER, "NAME", 0, "adamw (default) or sgd, with momentum", 4},
     {"slot-alignment", KEY_SLOT_ALIGNMENT, "N", 0, "buffers start at multiples of N bytes (default 256, as the runtime's)", 4},
     {0},

@@ -2,6 +2,7 @@
  */
 #include "comm/comm_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -239,6 +240,27 @@ dpr_status_t dpr_comm_measure_link(dpr_comm_t *comm, int peer, size_t bytes, int
                         comm->rank);
     }
     return comm->ops->measure_link(comm, peer, bytes, rounds, measure);
+}
+
+dpr_status_t dpr_comm_check(dpr_comm_t *comm)
+{
+    return comm->ops->check != NULL ? comm->ops->check(comm) : DPR_OK;
+}
+
+void dpr_comm_interrupt(dpr_comm_t *comm)
+{
+    if (comm->ops->interrupt != NULL) {
+        comm->ops->interrupt(comm);
+    }
+}
+
+void dpr_comm_describe(const dpr_comm_t *comm, char *text, size_t size)
+{
+    if (comm->ops->describe != NULL) {
+        comm->ops->describe(comm, text, size);
+    } else {
+        snprintf(text, size, "%s", comm->ops->kind);
+    }
 }
 
 _Noreturn void dpr_comm_abort(dpr_comm_t *comm, int exit_code)

@@ -127,6 +127,22 @@ typedef struct dpr_link_measure {
 dpr_status_t dpr_comm_measure_link(dpr_comm_t *comm, int peer, size_t bytes, int rounds,
                                    dpr_link_measure_t *measure);
 
+/*
+ * A fault that the library underneath found by itself since (nccl: ncclCommGetAsyncError of every
+ * communicator), logged with the channel it concerns; DPR_OK where there is none or the backend
+ * knows of none before its operations end. Any thread, at any time but during opening and closing.
+ */
+dpr_status_t dpr_comm_check(dpr_comm_t *comm);
+
+/*
+ * Makes operations under way end, with DPR_ERR_COMM on their streams, where the backend can (nccl:
+ * ncclCommAbort); after it, only dpr_comm_abort and dpr_comm_destroy are allowed. Any thread.
+ */
+void dpr_comm_interrupt(dpr_comm_t *comm);
+
+/* What carries the messages, for a person: "Open MPI 4.1.4", "NCCL 2.28.3 over ...". */
+void dpr_comm_describe(const dpr_comm_t *comm, char *text, size_t size);
+
 /* Ends the whole job at once with `exit_code` (mpi: MPI_Abort). Does not return. */
 _Noreturn void dpr_comm_abort(dpr_comm_t *comm, int exit_code);
 
@@ -142,6 +158,16 @@ _Noreturn void dpr_comm_abort(dpr_comm_t *comm, int exit_code);
  */
 dpr_status_t dpr_comm_mpi_create(dpr_comm_t **comm);
 void dpr_comm_mpi_set_spin(dpr_comm_t *comm, bool spin);
+
+/*
+ * nccl: channels and groups on NCCL, each with a communicator of its own; everything else goes to
+ * `bootstrap` (mpi, or local in tests), which is borrowed and outlives it, and which also carries
+ * the ids. `ctas` bounds the CTAs of each communicator (0: NCCL's choice), so that transfers leave
+ * the multiprocessors to compute. The device must be a cuda device; two ranks on one GPU are
+ * refused when the device is set to work (first opening). Errors: DPR_ERR_UNSUPPORTED where this
+ * build has no NCCL, DPR_ERR_MEMORY.
+ */
+dpr_status_t dpr_comm_nccl_create(dpr_comm_t *bootstrap, int ctas, dpr_comm_t **comm);
 
 /*
  * local: `size` ranks in one process, comms[r] for the thread that plays rank r. For tests and

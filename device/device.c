@@ -1,4 +1,5 @@
 /* The device seam: every call goes to the backend's table. */
+#include "base/log.h"
 #include "device/device_impl.h"
 
 const char *dpr_clock_name(dpr_clock_t clock)
@@ -141,4 +142,49 @@ double dpr_event_sec(const dpr_event_t *event)
 uint64_t dpr_stream_enqueued(const dpr_stream_t *stream)
 {
     return stream->device->ops->stream_enqueued(stream);
+}
+
+bool dpr_device_memory_on_host(const dpr_device_t *device)
+{
+    return device->ops->memory_on_host;
+}
+
+void dpr_device_range_begin(dpr_device_t *device, const char *name)
+{
+    if (device->ops->range_begin != NULL) {
+        device->ops->range_begin(device, name);
+    }
+}
+
+void dpr_device_range_end(dpr_device_t *device)
+{
+    if (device->ops->range_end != NULL) {
+        device->ops->range_end(device);
+    }
+}
+
+dpr_status_t dpr_recording_begin(dpr_stream_t *stream)
+{
+    const dpr_device_ops_t *ops = stream->device->ops;
+    if (ops->recording_begin == NULL) {
+        return dpr_fail(DPR_ERR_UNSUPPORTED, "the %s device cannot record a step", ops->kind);
+    }
+    return ops->recording_begin(stream);
+}
+
+dpr_status_t dpr_recording_end(dpr_stream_t *stream, dpr_recording_t **recording)
+{
+    return stream->device->ops->recording_end(stream, recording);
+}
+
+dpr_status_t dpr_recording_play(dpr_recording_t *recording, dpr_stream_t *stream)
+{
+    return recording->device->ops->recording_play(recording, stream);
+}
+
+void dpr_recording_destroy(dpr_recording_t *recording)
+{
+    if (recording != NULL) {
+        recording->device->ops->recording_destroy(recording);
+    }
 }

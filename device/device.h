@@ -58,6 +58,9 @@ typedef struct dpr_device_info {
     char name[128];      /* for a person: "host (2 cores)", "NVIDIA H100" */
     size_t memory_bytes; /* free memory, 0 where unknown */
     int cores;           /* host: cores this process may use */
+    char driver[64];     /* cuda: "driver 13.0, runtime 13.0"; empty on the host */
+    char pci[32];        /* cuda: "0000:17:00.0"; empty on the host */
+    int numa_node;       /* the device's; -1 where unknown */
 } dpr_device_info_t;
 
 void dpr_device_destroy(dpr_device_t *device);           /* NULL is allowed */
@@ -76,6 +79,9 @@ double dpr_device_wall_sec(const dpr_device_t *device);
 dpr_status_t dpr_device_alloc(dpr_device_t *device, dpr_memory_kind_t kind, size_t bytes,
                               void **memory);
 void dpr_device_free(dpr_device_t *device, dpr_memory_kind_t kind, void *memory);
+
+/* Whether code on the CPU may read and write DPR_MEMORY_DEVICE. */
+bool dpr_device_memory_on_host(const dpr_device_t *device);
 
 /* Bytes of DPR_MEMORY_DEVICE allocated now, and the most there were at once. */
 void dpr_device_memory_usage(const dpr_device_t *device, size_t *now_bytes, size_t *peak_bytes);
@@ -118,6 +124,29 @@ dpr_status_t dpr_event_synchronize(dpr_event_t *event);
 /* When the latest record was reached, in seconds since the rebase; it must have been reached. */
 double dpr_event_sec(const dpr_event_t *event);
 
+/*
+ * A range with a name, for profilers, around what this thread enqueues next (cuda: NVTX; host:
+ * nothing). Ranges nest. `name` stays valid as long as the device.
+ */
+void dpr_device_range_begin(dpr_device_t *device, const char *name);
+void dpr_device_range_end(dpr_device_t *device);
+
+/*
+ * Recordings (CUDA graphs). Between begin and end, what is enqueued on `stream`, and on every
+ * stream once it has waited for an event recorded in the recording, is kept instead of run; before
+ * the end `stream` must have waited for each of them. Host operations cannot be recorded, and
+ * nothing may be synchronized, created or freed meanwhile. Played, the recording does the same
+ * again with the same arguments, in `stream`'s order; its events get their times then. One that is
+ * being played is played again only in order on the same stream. Errors: DPR_ERR_UNSUPPORTED where
+ * the device has no such thing (host), DPR_ERR_DEVICE; after a failure the streams are as before
+ * begin.
+ */
+typedef struct dpr_recording dpr_recording_t;
+dpr_status_t dpr_recording_begin(dpr_stream_t *stream);
+dpr_status_t dpr_recording_end(dpr_stream_t *stream, dpr_recording_t **recording);
+dpr_status_t dpr_recording_play(dpr_recording_t *recording, dpr_stream_t *stream);
+void dpr_recording_destroy(dpr_recording_t *recording); /* not being played; NULL is allowed */
+
 /* How many operations the stream has been given since creation (for the scheduler's cost per op).
  */
 uint64_t dpr_stream_enqueued(const dpr_stream_t *stream);
@@ -144,9 +173,13 @@ int dpr_host_cores_usable(void);
 int dpr_host_cores_on_node(void);
 
 /*
- * cuda: DPR_ERR_UNSUPPORTED, with a message that says why, where this build has no CUDA, there is
- * no driver, or no such device.
+ * cuda: one GPU. The wall clock only. Errors: DPR_ERR_UNSUPPORTED, with a message that says why,
+ * where this build has no CUDA, there is no driver, no such device, or another clock is asked for;
+ * DPR_ERR_MEMORY, DPR_ERR_DEVICE.
  */
 dpr_status_t dpr_cuda_device_create(int ordinal, dpr_clock_t clock, dpr_device_t **device);
+
+/* How many GPUs this process can use; where none, `reason` [size] says why in one line. */
+int dpr_cuda_device_count(char *reason, size_t size);
 
 #endif

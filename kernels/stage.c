@@ -79,3 +79,9 @@ float *dpr_stage_gradients(dpr_stage_t *stage)
 {
     return stage->gradients;
 }
+
+void *dpr_stage_working(dpr_stage_t *stage)
+{
+    (void)stage;
+    return NULL;
+}

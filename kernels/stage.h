@@ -73,6 +73,10 @@ const dpr_stage_shape_t *dpr_stage_get_shape(const dpr_stage_t *stage);
  * then biases and layernorm parameters. */
 float *dpr_stage_parameters(dpr_stage_t *stage);
 float *dpr_stage_gradients(dpr_stage_t *stage);
+/* The parameters in the kernels' dtype, which products read, and which whoever changes the
+ * parameters must renew (kernels.h: adamw, sgd); NULL where products read the parameters
+ * themselves. */
+void *dpr_stage_working(dpr_stage_t *stage);
 
 /*
  * The buffers of one micro-batch on one stage, all device memory. What a stage does not have is

@@ -8,13 +8,7 @@
 #include "base/memory.h"
 #include "models/checked.h"
 
-static const char *const dtype_names[] = {[DPR_DTYPE_FP32] = "fp32", [DPR_DTYPE_BF16] = "bf16"};
 static const char *const state_names[] = {[DPR_STATE_ADAMW] = "adamw", [DPR_STATE_SGD] = "sgd"};
-
-const char *dpr_dtype_name(dpr_dtype_t dtype)
-{
-    return dtype_names[dtype];
-}
 
 const char *dpr_state_kind_name(dpr_state_kind_t state)
 {
@@ -31,16 +25,6 @@ static int find_name(const char *const *names, size_t count, const char *text)
     return -1;
 }
 
-dpr_status_t dpr_dtype_parse(const char *text, dpr_dtype_t *dtype)
-{
-    const int found = find_name(dtype_names, 2, text);
-    if (found < 0) {
-        return dpr_fail(DPR_ERR_INVALID, "number format '%s': expected fp32 or bf16", text);
-    }
-    *dtype = (dpr_dtype_t)found;
-    return DPR_OK;
-}
-
 dpr_status_t dpr_state_kind_parse(const char *text, dpr_state_kind_t *state)
 {
     const int found = find_name(state_names, 2, text);
@@ -51,14 +35,9 @@ dpr_status_t dpr_state_kind_parse(const char *text, dpr_state_kind_t *state)
     return DPR_OK;
 }
 
-uint32_t dpr_dtype_bytes(dpr_dtype_t dtype)
-{
-    return dtype == DPR_DTYPE_FP32 ? 4 : 2;
-}
-
 dpr_memory_format_t dpr_memory_format(dpr_dtype_t dtype, dpr_state_kind_t state)
 {
-    const uint32_t master = dtype == DPR_DTYPE_FP32 ? 0 : 4;
+    const uint32_t master = dtype == DPR_DTYPE_BF16 ? 4 : 0;
     const uint32_t words = state == DPR_STATE_ADAMW ? 2 : 1;
     return (dpr_memory_format_t){.parameter_bytes = dpr_dtype_bytes(dtype),
                                  .gradient_bytes = dpr_dtype_bytes(dtype),

@@ -12,6 +12,7 @@
 #ifndef DPR_MODELS_MEMORY_H
 #define DPR_MODELS_MEMORY_H
 
+#include "base/dtype.h"
 #include "schedule/graph.h"
 
 /* What one stage needs; bytes are of one micro-batch, and as the buffers of schedule/graph.h. */
@@ -22,20 +23,15 @@ typedef struct dpr_stage_memory {
     uint64_t wstate_bytes;     /* WSTATE: what I leaves for W */
 } dpr_stage_memory_t;
 
-typedef enum dpr_dtype {
-    DPR_DTYPE_FP32,
-    DPR_DTYPE_BF16,
-} dpr_dtype_t;
-
 typedef enum dpr_state_kind {
     DPR_STATE_ADAMW, /* two moments a parameter */
     DPR_STATE_SGD,   /* one momentum a parameter */
 } dpr_state_kind_t;
 
 /*
- * How numbers are kept. fp32: parameters, gradients and states 4 bytes each. bf16: parameters and
- * gradients 2, and a 4-byte master copy beside the 4-byte states, which makes 16 bytes a parameter
- * with AdamW (Rajbhandari et al. 2020, "ZeRO", 3.1).
+ * How numbers are kept. fp32 and tf32: parameters, gradients and states 4 bytes each. bf16:
+ * parameters and gradients 2, and a 4-byte master copy beside the 4-byte states, which makes 16
+ * bytes a parameter with AdamW (Rajbhandari et al. 2020, "ZeRO", 3.1).
  */
 typedef struct dpr_memory_format {
     uint32_t parameter_bytes;
@@ -49,14 +45,9 @@ typedef struct dpr_memory_format {
 
 dpr_memory_format_t dpr_memory_format(dpr_dtype_t dtype, dpr_state_kind_t state);
 
-/* "fp32", "bf16"; "adamw", "sgd". Parsing errors: DPR_ERR_INVALID, logged with the choices. */
-const char *dpr_dtype_name(dpr_dtype_t dtype);
+/* "adamw", "sgd". Parsing errors: DPR_ERR_INVALID, logged with the choices. */
 const char *dpr_state_kind_name(dpr_state_kind_t state);
-dpr_status_t dpr_dtype_parse(const char *text, dpr_dtype_t *dtype);
 dpr_status_t dpr_state_kind_parse(const char *text, dpr_state_kind_t *state);
-
-/* Bytes of one activation number: 4 or 2. */
-uint32_t dpr_dtype_bytes(dpr_dtype_t dtype);
 
 /* What one rank holds at its peak. Every buffer pool is at its peak size for the whole step, so the
  * total is their plain sum. */

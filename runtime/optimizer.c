@@ -186,14 +186,15 @@ float *dpr_optimizer_state(dpr_optimizer_t *optimizer)
 
 dpr_status_t dpr_optimizer_step(dpr_optimizer_t *optimizer, dpr_kernels_t *kernels,
                                 dpr_stream_t *stream, long step, long total_steps,
-                                const float *factor, const float *gradients, float *parameters)
+                                const float *factor, const float *gradients, float *parameters,
+                                void *working)
 {
     const dpr_optimizer_config_t *config = &optimizer->config;
     const float learning_rate = dpr_learning_rate(config, step, total_steps);
     if (config->kind == DPR_OPTIMIZER_SGD) {
         return kernels->sgd(kernels, stream, optimizer->count, optimizer->decayed, learning_rate,
                             config->momentum, config->weight_decay, factor, gradients,
-                            optimizer->state, parameters);
+                            optimizer->state, parameters, working);
     }
     const double t = (double)(step + 1);
     const dpr_adamw_t settings = {
@@ -207,5 +208,5 @@ dpr_status_t dpr_optimizer_step(dpr_optimizer_t *optimizer, dpr_kernels_t *kerne
     };
     return kernels->adamw(kernels, stream, optimizer->count, optimizer->decayed, &settings, factor,
                           gradients, optimizer->state, optimizer->state + optimizer->stride,
-                          parameters);
+                          parameters, working);
 }

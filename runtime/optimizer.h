@@ -78,6 +78,7 @@ float *dpr_optimizer_state(dpr_optimizer_t *optimizer);
  */
 dpr_status_t dpr_optimizer_step(dpr_optimizer_t *optimizer, dpr_kernels_t *kernels,
                                 dpr_stream_t *stream, long step, long total_steps,
-                                const float *factor, const float *gradients, float *parameters);
+                                const float *factor, const float *gradients, float *parameters,
+                                void *working);
 
 #endif

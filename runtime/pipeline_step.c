@@ -117,7 +117,8 @@ static dpr_status_t apply_gradients(dpr_pipeline_t *pipeline, long step)
             DPR_TRY(dpr_optimizer_step(pipeline->optimizers[s], kernels, pipeline->compute, step,
                                        pipeline->options.total_steps, pipeline->clip_factor,
                                        dpr_stage_gradients(pipeline->stages[s]),
-                                       dpr_stage_parameters(pipeline->stages[s])));
+                                       dpr_stage_parameters(pipeline->stages[s]),
+                                       dpr_stage_working(pipeline->stages[s])));
         }
     }
     return DPR_OK;

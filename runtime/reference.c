@@ -184,10 +184,10 @@ static dpr_status_t update(dpr_reference_t *reference, long step)
     DPR_TRY(kernels->clip_factor(kernels, reference->stream, reference->stages, reference->squares,
                                  reference->optimizer.clip_norm, reference->clip_factor));
     for (int s = 0; s < reference->stages; s++) {
-        DPR_TRY(dpr_optimizer_step(reference->optimizers[s], kernels, reference->stream, step,
-                                   reference->total_steps, reference->clip_factor,
-                                   dpr_stage_gradients(reference->stage[s]),
-                                   dpr_stage_parameters(reference->stage[s])));
+        DPR_TRY(dpr_optimizer_step(
+            reference->optimizers[s], kernels, reference->stream, step, reference->total_steps,
+            reference->clip_factor, dpr_stage_gradients(reference->stage[s]),
+            dpr_stage_parameters(reference->stage[s]), dpr_stage_working(reference->stage[s])));
     }
     return DPR_OK;
 }

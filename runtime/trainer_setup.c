@@ -98,7 +98,7 @@ static dpr_status_t create_device(dpr_trainer_t *trainer)
     if (strcmp(trainer->config->device, "cuda") == 0) {
         DPR_TRY(dpr_cuda_device_create(dpr_comm_node_rank(trainer->comm), trainer->clock,
                                        &trainer->device));
-        return dpr_cuda_kernels_create(trainer->device, &trainer->kernels);
+        return dpr_cuda_kernels_create(trainer->device, DPR_DTYPE_FP32, &trainer->kernels);
     }
     /* A compute stream and the communicator's thread are busy on each rank. */
     const bool cores_are_free = 2 * node_ranks <= node_cores;

@@ -78,7 +78,8 @@ static void info(const dpr_device_t *device, dpr_device_info_t *info)
     const int cores = dpr_host_cores_usable();
     char model[96];
     proc_value("/proc/cpuinfo", "model name", model, sizeof model);
-    *info = (dpr_device_info_t){.memory_bytes = memory_available(), .cores = cores};
+    *info =
+        (dpr_device_info_t){.memory_bytes = memory_available(), .cores = cores, .numa_node = -1};
     snprintf(info->name, sizeof info->name, "host (%d core%s%s%s)", cores, cores == 1 ? "" : "s",
              model[0] != '\0' ? ", " : "", model);
 }
@@ -103,6 +104,7 @@ const dpr_device_ops_t dpr_host_device_ops = {
     .wall_sec = dpr_host_wall_sec,
     .alloc = dpr_host_alloc,
     .free = dpr_host_free,
+    .memory_on_host = true,
     .memory_usage = dpr_host_memory_usage,
     .stream_create = dpr_host_stream_create,
     .stream_destroy = dpr_host_stream_destroy,

@@ -11,6 +11,20 @@ static void destroy(dpr_kernels_t *kernels)
     free(kernels);
 }
 
+static dpr_status_t prepare(dpr_kernels_t *kernels, dpr_stream_t *stream)
+{
+    (void)kernels;
+    (void)stream;
+    return DPR_OK;
+}
+
+static dpr_status_t convert(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
+                            const float *x, void *y)
+{
+    (void)kernels;
+    return dpr_stream_copy(stream, y, x, count * sizeof *x);
+}
+
 dpr_status_t dpr_host_kernels_create(dpr_kernels_t **kernels)
 {
     DPR_TRY(dpr_host_blas_setup());
@@ -18,7 +32,10 @@ dpr_status_t dpr_host_kernels_create(dpr_kernels_t **kernels)
     DPR_TRY(dpr_calloc(1, sizeof *table, &table));
     *table = (dpr_kernels_t){
         .kind = "host",
+        .dtype = DPR_DTYPE_FP32,
         .destroy = destroy,
+        .prepare = prepare,
+        .convert = convert,
         .layernorm_forward = dpr_host_layernorm_forward,
         .layernorm_backward_input = dpr_host_layernorm_backward_input,
         .layernorm_backward_weight = dpr_host_layernorm_backward_weight,

@@ -17,31 +17,30 @@
     } while (0)
 
 dpr_status_t dpr_host_layernorm_forward(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                        int columns, const float *x, const float *gamma,
-                                        const float *beta, float *y, float *mean, float *rstd);
+                                        int columns, const void *x, const float *gamma,
+                                        const float *beta, void *y, float *mean, float *rstd);
 dpr_status_t dpr_host_layernorm_backward_input(dpr_kernels_t *kernels, dpr_stream_t *stream,
-                                               int rows, int columns, const float *dy,
-                                               const float *x, const float *gamma,
-                                               const float *mean, const float *rstd,
-                                               const float *residual, float *dx);
+                                               int rows, int columns, const void *dy, const void *x,
+                                               const float *gamma, const float *mean,
+                                               const float *rstd, const void *residual, void *dx);
 dpr_status_t dpr_host_layernorm_backward_weight(dpr_kernels_t *kernels, dpr_stream_t *stream,
-                                                int rows, int columns, const float *dy,
-                                                const float *x, const float *mean,
-                                                const float *rstd, float *dgamma, float *dbeta);
+                                                int rows, int columns, const void *dy,
+                                                const void *x, const float *mean, const float *rstd,
+                                                float *dgamma, float *dbeta);
 
 dpr_status_t dpr_host_linear_forward(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows, int in,
-                                     int out, const float *x, const float *w, const float *b,
-                                     dpr_epilogue_t epilogue, float *other, float *y);
+                                     int out, const void *x, const void *w, const void *b,
+                                     dpr_epilogue_t epilogue, void *other, void *y);
 dpr_status_t dpr_host_linear_backward_input(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                            int in, int out, const float *dy, const float *w,
-                                            const float *pre, float *dx);
+                                            int in, int out, const void *dy, const void *w,
+                                            const void *pre, void *dx);
 dpr_status_t dpr_host_linear_backward_weight(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                             int in, int out, const float *x, const float *dy,
+                                             int in, int out, const void *x, const void *dy,
                                              float *dw, float *db);
 
 dpr_status_t dpr_host_softmax_cross_entropy(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                            int classes, const float *logits, const int32_t *labels,
-                                            float scale, float *dlogits, double *result);
+                                            int classes, const void *logits, const int32_t *labels,
+                                            float scale, void *dlogits, double *result);
 
 dpr_status_t dpr_host_sum_squares(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                                   const float *x, double *result);
@@ -49,9 +48,11 @@ dpr_status_t dpr_host_clip_factor(dpr_kernels_t *kernels, dpr_stream_t *stream, 
                                   const double *squares, float max_norm, float *factor);
 dpr_status_t dpr_host_adamw(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                             size_t decayed, const dpr_adamw_t *settings, const float *factor,
-                            const float *gradient, float *m, float *v, float *parameter);
+                            const float *gradient, float *m, float *v, float *parameter,
+                            void *working);
 dpr_status_t dpr_host_sgd(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                           size_t decayed, float learning_rate, float momentum, float weight_decay,
-                          const float *factor, const float *gradient, float *v, float *parameter);
+                          const float *factor, const float *gradient, float *v, float *parameter,
+                          void *working);
 
 #endif

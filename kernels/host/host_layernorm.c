@@ -61,8 +61,8 @@ static void forward(const void *arguments)
 }
 
 dpr_status_t dpr_host_layernorm_forward(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                        int columns, const float *x, const float *gamma,
-                                        const float *beta, float *y, float *mean, float *rstd)
+                                        int columns, const void *x, const float *gamma,
+                                        const float *beta, void *y, float *mean, float *rstd)
 {
     (void)kernels;
     const forward_args_t args = {.rows = (size_t)rows,
@@ -138,10 +138,9 @@ static void backward_input(const void *arguments)
 }
 
 dpr_status_t dpr_host_layernorm_backward_input(dpr_kernels_t *kernels, dpr_stream_t *stream,
-                                               int rows, int columns, const float *dy,
-                                               const float *x, const float *gamma,
-                                               const float *mean, const float *rstd,
-                                               const float *residual, float *dx)
+                                               int rows, int columns, const void *dy, const void *x,
+                                               const float *gamma, const float *mean,
+                                               const float *rstd, const void *residual, void *dx)
 {
     (void)kernels;
     const backward_input_args_t args = {.rows = (size_t)rows,
@@ -199,9 +198,9 @@ static void backward_weight(const void *arguments)
 }
 
 dpr_status_t dpr_host_layernorm_backward_weight(dpr_kernels_t *kernels, dpr_stream_t *stream,
-                                                int rows, int columns, const float *dy,
-                                                const float *x, const float *mean,
-                                                const float *rstd, float *dgamma, float *dbeta)
+                                                int rows, int columns, const void *dy,
+                                                const void *x, const float *mean, const float *rstd,
+                                                float *dgamma, float *dbeta)
 {
     (void)kernels;
     const backward_weight_args_t args = {.rows = (size_t)rows,

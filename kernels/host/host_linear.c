@@ -60,8 +60,8 @@ static void forward(const void *arguments)
 }
 
 dpr_status_t dpr_host_linear_forward(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows, int in,
-                                     int out, const float *x, const float *w, const float *b,
-                                     dpr_epilogue_t epilogue, float *other, float *y)
+                                     int out, const void *x, const void *w, const void *b,
+                                     dpr_epilogue_t epilogue, void *other, void *y)
 {
     (void)kernels;
     const forward_args_t args = {.rows = rows,
@@ -105,8 +105,8 @@ static void backward_input(const void *arguments)
 }
 
 dpr_status_t dpr_host_linear_backward_input(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                            int in, int out, const float *dy, const float *w,
-                                            const float *pre, float *dx)
+                                            int in, int out, const void *dy, const void *w,
+                                            const void *pre, void *dx)
 {
     (void)kernels;
     const backward_input_args_t args = {
@@ -160,7 +160,7 @@ static void backward_weight(const void *arguments)
 }
 
 dpr_status_t dpr_host_linear_backward_weight(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                             int in, int out, const float *x, const float *dy,
+                                             int in, int out, const void *x, const void *dy,
                                              float *dw, float *db)
 {
     (void)kernels;

@@ -79,8 +79,8 @@ static void loss(const void *arguments)
 }
 
 dpr_status_t dpr_host_softmax_cross_entropy(dpr_kernels_t *kernels, dpr_stream_t *stream, int rows,
-                                            int classes, const float *logits, const int32_t *labels,
-                                            float scale, float *dlogits, double *result)
+                                            int classes, const void *logits, const int32_t *labels,
+                                            float scale, void *dlogits, double *result)
 {
     (void)kernels;
     const loss_args_t args = {.rows = rows,

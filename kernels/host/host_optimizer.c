@@ -1,4 +1,5 @@
 /* Gradient norm and parameter updates on the host. */
+#include <assert.h>
 #include <math.h>
 
 #include "kernels/host/host_kernels.h"
@@ -116,9 +117,11 @@ static void adamw(const void *arguments)
 
 dpr_status_t dpr_host_adamw(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                             size_t decayed, const dpr_adamw_t *settings, const float *factor,
-                            const float *gradient, float *m, float *v, float *parameter)
+                            const float *gradient, float *m, float *v, float *parameter,
+                            void *working)
 {
     (void)kernels;
+    assert(working == NULL); /* in fp32 products read the parameters themselves */
     const adamw_args_t args = {.count = count,
                                .decayed = decayed,
                                .settings = *settings,
@@ -166,9 +169,11 @@ static void sgd(const void *arguments)
 
 dpr_status_t dpr_host_sgd(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                           size_t decayed, float learning_rate, float momentum, float weight_decay,
-                          const float *factor, const float *gradient, float *v, float *parameter)
+                          const float *factor, const float *gradient, float *v, float *parameter,
+                          void *working)
 {
     (void)kernels;
+    assert(working == NULL);
     const sgd_args_t args = {.count = count,
                              .decayed = decayed,
                              .learning_rate = learning_rate,

@@ -22,7 +22,7 @@ static dpr_status_t open_device(const char *name, dpr_device_t **device, dpr_ker
 {
     if (strcmp(name, "cuda") == 0) {
         DPR_TRY(dpr_cuda_device_create(0, DPR_CLOCK_WALL, device));
-        return dpr_cuda_kernels_create(*device, kernels);
+        return dpr_cuda_kernels_create(*device, DPR_DTYPE_FP32, kernels);
     }
     const dpr_host_device_options_t options = {
         .clock = DPR_CLOCK_WALL, .chaos_seed = strcmp(name, "host-chaos") == 0 ? 1 : 0};

@@ -32,9 +32,9 @@ static void optimize(rig_t *rig, array_t *m, array_t *v, array_t *squares, array
         kernels->sum_squares(kernels, f->stream, shape->parameters, gradients, squares->device));
     REQUIRE(kernels->clip_factor(kernels, f->stream, 1, squares->device, 1.0F, f32(factor)));
     REQUIRE(kernels->adamw(kernels, f->stream, shape->parameters, shape->decayed, &settings,
-                           f32(factor), gradients, f32(m), f32(v), parameters));
+                           f32(factor), gradients, f32(m), f32(v), parameters, NULL));
     REQUIRE(kernels->sgd(kernels, f->stream, shape->parameters, shape->decayed, 1e-3F, 0.9F, 0.0F,
-                         f32(factor), gradients, f32(v), parameters));
+                         f32(factor), gradients, f32(v), parameters, NULL));
 }
 
 static void a_warm_step_allocates_nothing(void **state)

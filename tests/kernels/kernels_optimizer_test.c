@@ -141,7 +141,7 @@ static void check_adamw(fixture_t *f, size_t count, size_t decayed)
                                       .correction2 = (float)(1.0 - pow(0.999, t))};
         next_gradient(f, &s, t);
         REQUIRE(f->kernels->adamw(f->kernels, f->stream, count, decayed, &settings, f32(s.factor),
-                                  f32(s.gradient), f32(s.m), f32(s.v), f32(s.parameter)));
+                                  f32(s.gradient), f32(s.m), f32(s.v), f32(s.parameter), NULL));
         reference_adamw(&s, &settings);
     }
     expect_close(f, "m", s.m, s.want_m, 1e-5, 1e-7);
@@ -182,7 +182,7 @@ static void check_sgd(fixture_t *f, size_t count, size_t decayed)
     for (int t = 1; t <= STEPS; t++) {
         next_gradient(f, &s, t);
         REQUIRE(f->kernels->sgd(f->kernels, f->stream, count, decayed, rate, momentum, weight_decay,
-                                f32(s.factor), f32(s.gradient), f32(s.v), f32(s.parameter)));
+                                f32(s.factor), f32(s.gradient), f32(s.v), f32(s.parameter), NULL));
         reference_sgd(&s, (double)rate, (double)momentum, (double)weight_decay);
     }
     expect_close(f, "v", s.v, s.want_v, 1e-5, 1e-5);
@@ -219,10 +219,10 @@ static void a_nan_gradient_shows_in_its_parameter_alone(void **state)
     host_f32(adamw.gradient)[33] = NAN;
     fixture_upload(f, adamw.gradient);
     REQUIRE(f->kernels->adamw(f->kernels, f->stream, 40, 20, &settings, f32(adamw.factor),
-                              f32(adamw.gradient), f32(adamw.m), f32(adamw.v),
-                              f32(adamw.parameter)));
+                              f32(adamw.gradient), f32(adamw.m), f32(adamw.v), f32(adamw.parameter),
+                              NULL));
     REQUIRE(f->kernels->sgd(f->kernels, f->stream, 40, 20, 1e-2F, 0.9F, 0.0F, f32(adamw.factor),
-                            f32(adamw.gradient), f32(sgd.v), f32(sgd.parameter)));
+                            f32(adamw.gradient), f32(sgd.v), f32(sgd.parameter), NULL));
     fixture_download(f, adamw.parameter);
     fixture_download(f, sgd.parameter);
     for (size_t i = 0; i < 40; i++) {

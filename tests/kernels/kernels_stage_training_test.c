@@ -46,7 +46,8 @@ static void step(rig_t *rig, optimizer_t *o)
         float *gradients = dpr_stage_gradients(rig->stage[s]);
         REQUIRE(kernels->sgd(kernels, stream, shape->parameters, shape->decayed, 0.1F, 0.9F, 1e-4F,
                              f32(o->factor), gradients, f32(o->velocity[s]),
-                             dpr_stage_parameters(rig->stage[s])));
+                             dpr_stage_parameters(rig->stage[s]),
+                             dpr_stage_working(rig->stage[s])));
         REQUIRE(dpr_stream_fill(stream, gradients, 0, shape->parameters * sizeof(float)));
     }
 }

@@ -113,7 +113,7 @@ static void formats_are_sixteen_bytes_a_parameter_with_adamw(void **state)
     assert_int_equal(kind, DPR_STATE_SGD);
     CAPTURE(status, text, dpr_dtype_parse("fp8", &dtype));
     assert_int_equal(status, DPR_ERR_INVALID);
-    assert_contains(text, "fp32 or bf16");
+    assert_contains(text, "fp32, tf32 or bf16");
     CAPTURE(status, text, dpr_state_kind_parse("lion", &kind));
     assert_int_equal(status, DPR_ERR_INVALID);
 }

@@ -203,8 +203,10 @@ static struct {
 
 static dpr_status_t fake_adamw(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                                size_t decayed, const dpr_adamw_t *settings, const float *factor,
-                               const float *gradient, float *m, float *v, float *parameter)
+                               const float *gradient, float *m, float *v, float *parameter,
+                               void *working)
 {
+    assert_null(working);
     (void)kernels;
     assert_ptr_equal(stream, &fake_stream);
     memset(&call, 0, sizeof call);
@@ -222,8 +224,9 @@ static dpr_status_t fake_adamw(dpr_kernels_t *kernels, dpr_stream_t *stream, siz
 static dpr_status_t fake_sgd(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                              size_t decayed, float learning_rate, float momentum,
                              float weight_decay, const float *factor, const float *gradient,
-                             float *v, float *parameter)
+                             float *v, float *parameter, void *working)
 {
+    assert_null(working);
     (void)kernels;
     assert_ptr_equal(stream, &fake_stream);
     memset(&call, 0, sizeof call);
@@ -296,12 +299,12 @@ static void adamw_counts_its_corrections_from_one(void **state)
     float parameters[PARAMETERS];
     dpr_optimizer_t *optimizer = open_optimizer(&config);
     assert_ok(dpr_optimizer_step(optimizer, &fake_kernels, &fake_stream, 0, 12, &factor, gradients,
-                                 parameters));
+                                 parameters, NULL));
     assert_true(call.adamw.correction1 == 1.0f - config.beta1);
     assert_true(call.adamw.correction2 == 1.0f - config.beta2);
     assert_true(call.adamw.learning_rate == 0.25f);
     assert_ok(dpr_optimizer_step(optimizer, &fake_kernels, &fake_stream, 2, 12, &factor, gradients,
-                                 parameters));
+                                 parameters, NULL));
     assert_float_equal(call.adamw.correction1, 0.271f, 1e-6f);
     assert_float_equal(call.adamw.correction2, 0.002997001f, 1e-7f);
     assert_true(call.adamw.learning_rate == 0.75f);
@@ -318,7 +321,7 @@ static void adamw_is_given_everything_where_it_belongs(void **state)
     dpr_optimizer_t *optimizer = open_optimizer(&config);
     float *memory = dpr_optimizer_state(optimizer);
     assert_ok(dpr_optimizer_step(optimizer, &fake_kernels, &fake_stream, 5, 100, &factor, gradients,
-                                 parameters));
+                                 parameters, NULL));
     assert_int_equal(call.count, PARAMETERS);
     assert_int_equal(call.decayed, DECAYED);
     assert_true(call.adamw.beta1 == config.beta1 && call.adamw.beta2 == config.beta2);
@@ -345,7 +348,7 @@ static void sgd_is_given_everything_where_it_belongs(void **state)
     config.momentum = 0.7f;
     dpr_optimizer_t *optimizer = open_optimizer(&config);
     assert_int_equal(dpr_optimizer_step(optimizer, &fake_kernels, &fake_stream, 1, 12, &factor,
-                                        gradients, parameters),
+                                        gradients, parameters, NULL),
                      DPR_ERR_DEVICE);
     assert_int_equal(call.count, PARAMETERS);
     assert_int_equal(call.decayed, DECAYED);
