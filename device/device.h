@@ -163,6 +163,10 @@ typedef struct dpr_host_device_options {
     dpr_clock_t clock;
     bool spin;
     uint64_t chaos_seed;
+    /* An artificial error of the wall clock, for tests of clock alignment: this device's clock is
+     * ahead by skew_sec and gains drift seconds a second. */
+    double skew_sec;
+    double drift;
 } dpr_host_device_options_t;
 
 dpr_status_t dpr_host_device_create(const dpr_host_device_options_t *options,

@@ -27,7 +27,9 @@ static int64_t monotonic_nsec(void)
 
 double dpr_host_wall_sec(const dpr_device_t *device)
 {
-    return 1e-9 * (double)(monotonic_nsec() - atomic_load(&dpr_host_device(device)->zero_nsec));
+    const dpr_host_device_t *host = dpr_host_device(device);
+    const int64_t nsec = monotonic_nsec() - atomic_load(&host->zero_nsec);
+    return 1e-9 * (double)nsec * host->rate + host->skew_sec;
 }
 
 static void clock_rebase(dpr_device_t *device)
@@ -131,6 +133,8 @@ dpr_status_t dpr_host_device_create(const dpr_host_device_options_t *options, dp
     created->base = (dpr_device_t){.ops = &dpr_host_device_ops, .clock = options->clock};
     created->spins = options->spin ? DPR_HOST_SPINS : 0;
     created->chaos_seed = options->chaos_seed;
+    created->skew_sec = options->skew_sec;
+    created->rate = 1.0 + options->drift;
     atomic_store(&created->zero_nsec, monotonic_nsec());
     *device = &created->base;
     return DPR_OK;

@@ -39,6 +39,8 @@ typedef struct dpr_host_device {
     dpr_device_t base;
     int spins; /* 0 or DPR_HOST_SPINS */
     uint64_t chaos_seed;
+    double skew_sec;                  /* artificial error of the wall clock */
+    double rate;                      /* its seconds a true second */
     _Atomic uint64_t streams_created; /* tells chaos one stream from another */
     _Atomic int objects;              /* streams and events alive */
     /* Time zero. A virtual time belongs to the epoch it was taken in and is 0 in any later one, so
