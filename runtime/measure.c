@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 
@@ -172,26 +173,25 @@ static void start_at_zero(dpr_timeline_t *timeline)
     }
 }
 
-dpr_status_t dpr_measure_timeline(dpr_comm_t *comm, const dpr_executor_t *executor,
-                                  double offset_sec, dpr_timeline_t *timeline)
+dpr_status_t dpr_measure_join(dpr_comm_t *comm, const dpr_record_t *mine, int32_t count,
+                              double offset_sec, dpr_timeline_t *timeline)
 {
     const int ranks = dpr_comm_size(comm);
-    const record_header_t mine = {.count = dpr_executor_command_count(executor),
-                                  .offset_sec = offset_sec};
+    const record_header_t header = {.count = count, .offset_sec = offset_sec};
     record_header_t *headers = NULL;
-    dpr_record_t *records = NULL;
     dpr_record_t *all = NULL;
-    int64_t most = 0;
     dpr_status_t status;
     DPR_TRY_GOTO(dpr_calloc((size_t)ranks, sizeof *headers, &headers), free_records);
-    DPR_TRY_GOTO(dpr_comm_allgather(comm, &mine, sizeof mine, headers), free_records);
+    DPR_TRY_GOTO(dpr_comm_allgather(comm, &header, sizeof header, headers), free_records);
+    int64_t most = 0;
     for (int r = 0; r < ranks; r++) {
         most = headers[r].count > most ? headers[r].count : most;
     }
-    DPR_TRY_GOTO(dpr_calloc((size_t)most, sizeof *records, &records), free_records);
-    DPR_TRY_GOTO(dpr_calloc((size_t)most * (size_t)ranks, sizeof *all, &all), free_records);
-    dpr_executor_collect(executor, records);
-    DPR_TRY_GOTO(dpr_comm_allgather(comm, records, (size_t)most * sizeof *records, all),
+    dpr_record_t *padded;
+    DPR_TRY_GOTO(dpr_calloc((size_t)most * (size_t)(ranks + 1), sizeof *all, &all), free_records);
+    padded = all + most * ranks;
+    memcpy(padded, mine, (size_t)count * sizeof *padded);
+    DPR_TRY_GOTO(dpr_comm_allgather(comm, padded, (size_t)most * sizeof *padded, all),
                  free_records);
     for (int r = 0; r < ranks; r++) {
         dpr_timeline_add(timeline, all + (int64_t)r * most, (int32_t)headers[r].count,
@@ -202,8 +202,19 @@ dpr_status_t dpr_measure_timeline(dpr_comm_t *comm, const dpr_executor_t *execut
 
 free_records:
     free(headers);
-    free(records);
     free(all);
+    return status;
+}
+
+dpr_status_t dpr_measure_timeline(dpr_comm_t *comm, const dpr_executor_t *executor,
+                                  double offset_sec, dpr_timeline_t *timeline)
+{
+    const int32_t count = dpr_executor_command_count(executor);
+    dpr_record_t *records;
+    DPR_TRY(dpr_calloc((size_t)count, sizeof *records, &records));
+    dpr_executor_collect(executor, records);
+    const dpr_status_t status = dpr_measure_join(comm, records, count, offset_sec, timeline);
+    free(records);
     return status;
 }
 
