@@ -34,6 +34,7 @@ int plan_scaling_run(int argc, char *argv[]);
 int plan_search_run(int argc, char *argv[]);
 int plan_sensitivity_run(int argc, char *argv[]);
 int plan_auto_run(int argc, char *argv[]);
+int plan_report_run(int argc, char *argv[]);
 
 /* ---- plan_common.c: what commands share ---- */
 

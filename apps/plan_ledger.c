@@ -1,14 +1,14 @@
-/* Views of a simulated timeline: trace, drawing, ledger and critical path. */
+/* Views of a simulated timeline: trace, page, drawing, ledger and critical path; and saving it. */
 #include "apps/plan_ledger.h"
 
 #include "apps/plan.h"
 #include "base/log.h"
-#include "models/critical_path.h"
-#include "models/ledger.h"
 #include "runtime/drawing.h"
+#include "runtime/page.h"
+#include "runtime/run_file.h"
 #include "runtime/trace.h"
 
-enum key { KEY_TRACE = 0x4000, KEY_ASCII, KEY_LEDGER };
+enum key { KEY_TRACE = 0x4000, KEY_ASCII, KEY_LEDGER, KEY_HTML, KEY_SAVE };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -25,6 +25,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_LEDGER:
         view->ledger = true;
         return 0;
+    case KEY_HTML:
+        view->html = arg;
+        return 0;
+    case KEY_SAVE:
+        view->save = arg;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -37,9 +43,17 @@ static const struct argp_option options[] = {
      .flags = OPTION_ARG_OPTIONAL,
      .doc = "Draw the timeline, a line a rank, as wide as the terminal (100 columns where there is "
             "none) or as given"},
+    {.name = "html",
+     .key = KEY_HTML,
+     .arg = "FILE.html",
+     .doc = "Write the timeline as a page for a browser, with ledger and critical path"},
     {.name = "ledger",
      .key = KEY_LEDGER,
      .doc = "Say why each rank was idle, and list the critical path (docs/ledger.md)"},
+    {.name = "save",
+     .key = KEY_SAVE,
+     .arg = "FILE.json",
+     .doc = "Save the simulation, for dualpipe_plan report to draw or compare"},
     {.name = "trace",
      .key = KEY_TRACE,
      .arg = "FILE.json",
@@ -136,11 +150,17 @@ static json_t *path_to_json(const dpr_timeline_t *timeline, const dpr_critical_p
 
 /* ---- Both ---- */
 
-static dpr_status_t write_trace(const plan_view_t *view, const dpr_timeline_t *timeline,
+static dpr_status_t write_files(const plan_view_t *view, const dpr_run_t *run,
                                 const dpr_ledger_t *ledger)
 {
-    const dpr_trace_part_t part = {.timeline = timeline, .ledger = ledger};
-    return view->trace != NULL ? dpr_trace_write(&part, 1, view->trace) : DPR_OK;
+    const dpr_trace_part_t part = {.timeline = &run->predicted, .ledger = ledger};
+    if (view->trace != NULL) {
+        DPR_TRY(dpr_trace_write(&part, 1, view->trace));
+    }
+    if (view->html != NULL) {
+        DPR_TRY(dpr_page_write(run, view->html));
+    }
+    return view->save != NULL ? dpr_run_file_write(run, view->save) : DPR_OK;
 }
 
 static dpr_status_t draw(const plan_view_t *view, const dpr_timeline_t *timeline)
@@ -157,44 +177,44 @@ static dpr_status_t draw(const plan_view_t *view, const dpr_timeline_t *timeline
 }
 
 /* With `root` the ledger goes there, else to stdout. */
-static dpr_status_t show(const plan_view_t *view, const dpr_timeline_t *timeline,
-                         const dpr_ledger_t *ledger, json_t *root)
+static dpr_status_t show(const plan_view_t *view, const dpr_run_t *run, const dpr_run_side_t *side,
+                         json_t *root)
 {
-    DPR_TRY(write_trace(view, timeline, ledger));
-    DPR_TRY(draw(view, timeline));
+    DPR_TRY(write_files(view, run, &side->ledger));
+    DPR_TRY(draw(view, &run->predicted));
     if (!view->ledger) {
         return DPR_OK;
     }
-    dpr_critical_path_t path;
-    dpr_status_t status;
-    DPR_TRY(dpr_critical_path_init(timeline, &path));
-    status = DPR_OK;
     if (root == NULL) {
-        print_ledger(ledger);
-        print_path(timeline, &path);
-    } else if (json_object_set_new(root, "ledger", ledger_to_json(ledger)) != 0 ||
-               json_object_set_new(root, "critical_path", path_to_json(timeline, &path)) != 0) {
-        status = dpr_fail(DPR_ERR_MEMORY, "cannot build the JSON of the ledger");
+        print_ledger(&side->ledger);
+        print_path(&run->predicted, &side->path);
+    } else if (json_object_set_new(root, "ledger", ledger_to_json(&side->ledger)) != 0 ||
+               json_object_set_new(root, "critical_path",
+                                   path_to_json(&run->predicted, &side->path)) != 0) {
+        return dpr_fail(DPR_ERR_MEMORY, "cannot build the JSON of the ledger");
     }
-    dpr_critical_path_free(&path);
-    return status;
+    return DPR_OK;
 }
 
-dpr_status_t plan_view_json(const plan_view_t *view, const dpr_timeline_t *timeline,
-                            const double *cost, json_t *root)
+static bool is_asked(const plan_view_t *view)
 {
-    dpr_ledger_t ledger;
-    if (view->trace == NULL && !view->ascii && !view->ledger) {
+    return view->trace != NULL || view->html != NULL || view->save != NULL || view->ascii ||
+           view->ledger;
+}
+
+dpr_status_t plan_view_json(const plan_view_t *view, const dpr_run_t *run, json_t *root)
+{
+    dpr_run_analysis_t analysis;
+    if (!is_asked(view)) {
         return DPR_OK;
     }
-    DPR_TRY(dpr_ledger_init(timeline, cost, NULL, &ledger));
-    const dpr_status_t status = show(view, timeline, &ledger, root);
-    dpr_ledger_free(&ledger);
+    DPR_TRY(dpr_run_analyse(run, &analysis));
+    const dpr_status_t status = show(view, run, &analysis.predicted, root);
+    dpr_run_analysis_free(&analysis);
     return status;
 }
 
-dpr_status_t plan_view_print(const plan_view_t *view, const dpr_timeline_t *timeline,
-                             const double *cost)
+dpr_status_t plan_view_print(const plan_view_t *view, const dpr_run_t *run)
 {
-    return plan_view_json(view, timeline, cost, NULL);
+    return plan_view_json(view, run, NULL);
 }

@@ -24,6 +24,7 @@ static const plan_command_t commands[] = {
     {"search", "the best layout within limits", plan_search_run},
     {"auto", "the best program that a scheduler finds within limits", plan_auto_run},
     {"sensitivity", "what each cost does to the best layout", plan_sensitivity_run},
+    {"report", "draw, explain or compare saved runs", plan_report_run},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

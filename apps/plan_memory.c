@@ -65,8 +65,8 @@ static const struct argp_option own_options[] = {
     {.name = "exact",
      .key = KEY_EXACT,
      .doc =
-         "MLP in fp32: all that a run of dualpipe_train holds on its device, to the byte, samples "
-         "included"},
+         "MLP: all that a run of dualpipe_train holds on its device, to the byte, samples included "
+         "(on CUDA the kernels' workspaces, which depend on the GPU, come on top)"},
     {0},
 };
 

@@ -26,11 +26,6 @@ dpr_status_t plan_exact_check(const plan_model_t *model)
         return dpr_fail(DPR_ERR_INVALID, "--exact counts what dualpipe_train holds, which runs an "
                                          "MLP: expected --model mlp");
     }
-    if (model->dtype != DPR_DTYPE_FP32) {
-        return dpr_fail(DPR_ERR_INVALID,
-                        "--exact with --dtype %s: expected --dtype fp32, as dualpipe_train has it",
-                        dpr_dtype_name(model->dtype));
-    }
     if (model->slot_alignment != DPR_MEMORY_SLOT_ALIGNMENT) {
         return dpr_fail(DPR_ERR_INVALID,
                         "--exact with --slot-alignment %u: expected %d, as dualpipe_train has it",
@@ -72,7 +67,8 @@ dpr_status_t plan_exact_count(const plan_model_t *model, const dpr_program_t *pr
                   .ffn = model->ffn,
                   .classes = model->classes,
                   .blocks = model->blocks,
-                  .micro_batch_size = model->micro_batch_size},
+                  .micro_batch_size = model->micro_batch_size,
+                  .dtype = model->dtype},
         .optimizer = &optimizer,
     };
     dpr_pipeline_memory_t *memory = NULL;

@@ -1,6 +1,7 @@
 /*
  * dualpipe_plan memory --exact: what a run of dualpipe_train holds on its device, to the byte, by
- * the runtime's own prediction (runtime/memory_plan.h).
+ * the runtime's own prediction (runtime/memory_plan.h), without the kernels' workspaces, which only
+ * the GPU knows.
  */
 #ifndef DPR_APPS_PLAN_MEMORY_EXACT_H
 #define DPR_APPS_PLAN_MEMORY_EXACT_H

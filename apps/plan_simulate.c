@@ -86,7 +86,7 @@ static const char doc[] =
     "  dualpipe_plan simulate --schedule 1f1b --ranks 4 --micro-batches 16 \\\n"
     "      --straggler 2=1.3 --jitter 0.1\n"
     "  dualpipe_plan simulate --schedule dualpipe --ranks 4 --micro-batches 8 \\\n"
-    "      --ascii --ledger --trace step.json";
+    "      --ascii --ledger --trace step.json --html step.html";
 
 /* What is printed. */
 typedef struct result {
@@ -94,6 +94,7 @@ typedef struct result {
     const dpr_program_t *program;
     const dpr_graph_t *graph;
     dpr_timeline_t timeline;
+    double *cost;
     double *expected; /* cost[node] but for the stragglers */
     dpr_timeline_summary_t summary;
     bool has_form;
@@ -199,6 +200,41 @@ static json_t *drawn_to_json(const result_t *result)
                      distribution_to_json(&result->drawn.bubble_ratio));
 }
 
+/* ---- The run, for what draws and saves it ---- */
+
+enum { RUN_FACTS = 1, FACT_TEXT = 128 };
+
+typedef struct described {
+    dpr_run_t run;
+    dpr_run_fact_t facts[RUN_FACTS];
+    char costs[FACT_TEXT];
+} described_t;
+
+static void describe_run(const result_t *result, described_t *described)
+{
+    const options_t *options = result->options;
+    const dpr_uniform_costs_t *costs = &result->costs;
+    snprintf(described->costs, sizeof described->costs, "F %g, I %g, W %g, B %g, FB %g, wire %g",
+             costs->f, costs->i, costs->w, dpr_uniform_b(costs), dpr_uniform_fb(costs),
+             costs->wire);
+    described->facts[0] = (dpr_run_fact_t){"mean costs", described->costs};
+    described->run = (dpr_run_t){
+        .schedule = options->source.file != NULL ? options->source.file : result->program->name,
+        .clock = "simulation",
+        .unit = options->perturb.cost_file != NULL ? "s" : "",
+        .facts = described->facts,
+        .fact_count = RUN_FACTS,
+        .program = result->program,
+        .options = options->graph,
+        .graph = result->graph,
+        .cost = result->cost,
+        .expected_cost = result->expected,
+        .predicted = result->timeline,
+        .has_closed_form = result->has_form,
+        .closed_form = result->form,
+    };
+}
+
 static dpr_status_t print_json(const result_t *result)
 {
     const dpr_program_t *program = result->program;
@@ -216,8 +252,9 @@ static dpr_status_t print_json(const result_t *result)
     if (root == NULL) {
         return dpr_fail(DPR_ERR_MEMORY, "cannot build the JSON");
     }
-    const dpr_status_t viewed =
-        plan_view_json(&result->options->view, &result->timeline, result->expected, root);
+    described_t described;
+    describe_run(result, &described);
+    const dpr_status_t viewed = plan_view_json(&result->options->view, &described.run, root);
     if (viewed != DPR_OK) {
         json_decref(root);
         return viewed;
@@ -246,25 +283,21 @@ static dpr_status_t expect(const dpr_graph_t *graph, const double *cost, result_
 static dpr_status_t simulate(const dpr_graph_t *graph, result_t *result)
 {
     const plan_perturb_t *perturb = &result->options->perturb;
-    double *cost = NULL;
-    dpr_status_t status;
-    DPR_TRY_GOTO(dpr_calloc((size_t)graph->node_count, sizeof *cost, &cost), free_all);
-    DPR_TRY_GOTO(dpr_timeline_init(&result->timeline, graph), free_all);
-    DPR_TRY_GOTO(plan_perturb_fill(perturb, graph, &result->costs, cost), free_all);
-    DPR_TRY_GOTO(expect(graph, cost, result), free_all);
+    DPR_TRY(dpr_calloc((size_t)graph->node_count, sizeof *result->cost, &result->cost));
+    DPR_TRY(dpr_timeline_init(&result->timeline, graph));
+    DPR_TRY(plan_perturb_fill(perturb, graph, &result->costs, result->cost));
+    DPR_TRY(expect(graph, result->cost, result));
     if (perturb->jitter > 0.0) {
-        DPR_TRY_GOTO(plan_perturb_draw(perturb, graph, cost, &result->drawn), free_all);
+        DPR_TRY(plan_perturb_draw(perturb, graph, result->cost, &result->drawn));
     }
-    dpr_simulate(graph, cost, &result->timeline);
-    status = dpr_timeline_summarize(&result->timeline, &result->summary);
-    if (status == DPR_OK && !isfinite(result->summary.span_sec)) {
+    dpr_simulate(graph, result->cost, &result->timeline);
+    DPR_TRY(dpr_timeline_summarize(&result->timeline, &result->summary));
+    if (!isfinite(result->summary.span_sec)) {
         dpr_timeline_summary_free(&result->summary);
-        status = dpr_fail(DPR_ERR_INVALID, "the costs sum to more than a number can hold: expected "
-                                           "smaller ones");
+        return dpr_fail(DPR_ERR_INVALID, "the costs sum to more than a number can hold: expected "
+                                         "smaller ones");
     }
-free_all:
-    free(cost);
-    return status;
+    return DPR_OK;
 }
 
 static dpr_status_t find_form(result_t *result)
@@ -297,12 +330,15 @@ static dpr_status_t run(const options_t *options, const dpr_program_t *program)
         status = print_json(&result);
     } else {
         print_text(&result);
-        status = plan_view_print(&options->view, &result.timeline, result.expected);
+        described_t described;
+        describe_run(&result, &described);
+        status = plan_view_print(&options->view, &described.run);
     }
 free_summary:
     dpr_timeline_summary_free(&result.summary);
 free_timeline:
     dpr_timeline_free(&result.timeline);
+    free(result.cost);
     free(result.expected);
     dpr_graph_destroy(graph);
     return status;

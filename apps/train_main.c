@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "comm/comm.h"
 #include "runtime/trainer.h"
+#include "runtime/watchdog.h"
 
 enum {
     EXIT_FAILED = 1,
@@ -168,37 +169,6 @@ static bool output_is_terminal(void)
 
 /* ---- The job ---- */
 
-static dpr_status_t write_report(const train_options_t *options, const dpr_train_report_t *report)
-{
-    if (!options->quiet) {
-        printf("\n");
-        DPR_TRY(dpr_train_report_print(report, stdout));
-    }
-    if (options->report_path != NULL) {
-        DPR_TRY(dpr_train_report_write_json(report, options->report_path));
-    }
-    return DPR_OK;
-}
-
-/* A report that cannot be written must be known before an hour of training, not after; a file that
- * this makes is taken away again, so that a failed run leaves none. */
-static dpr_status_t check_report_path(const train_options_t *options, int rank)
-{
-    if (options->report_path == NULL || rank != 0) {
-        return DPR_OK;
-    }
-    const bool was_there = access(options->report_path, F_OK) == 0;
-    FILE *file = fopen(options->report_path, "a");
-    if (file == NULL) {
-        return dpr_fail(DPR_ERR_IO, "--report %s cannot be written: %m", options->report_path);
-    }
-    fclose(file);
-    if (!was_there) {
-        (void)remove(options->report_path);
-    }
-    return DPR_OK;
-}
-
 /* After set-up nothing is bad input any more: what fails then has failed. */
 static int exit_code_of_run(dpr_status_t status)
 {
@@ -220,7 +190,8 @@ static int run(const train_options_t *options, dpr_comm_t *comm, messages_t *mes
         dpr_comm_abort(comm, exit_code_of_run(status));
     }
     if (messages->rank == 0) {
-        const dpr_status_t written = write_report(options, &report);
+        const dpr_status_t written =
+            train_output_write(&options->output, options->quiet, display.terminal, &report);
         status = status == DPR_OK ? written : status;
     }
     dpr_train_report_free(&report);
@@ -248,25 +219,12 @@ static dpr_status_t compare_shown(dpr_comm_t *comm, bool shown)
     return dpr_comm_agree(comm, status, NULL);
 }
 
-static int play(train_options_t *options, dpr_status_t parsed, dpr_comm_t *comm,
-                messages_t *messages)
+/* Set-up and run over `comm`, which carries everything from here on. */
+static int train(const train_options_t *options, const dpr_device_choice_t *choice,
+                 dpr_comm_t *comm, messages_t *messages)
 {
-    dpr_trainer_t *trainer = NULL;
-    messages->rank = dpr_comm_rank(comm);
-    messages->quiet = options->quiet;
-    dpr_status_t status = compare_shown(comm, options->shown);
-    if (status == DPR_OK && options->shown) {
-        return EXIT_SUCCESS;
-    }
-    if (parsed == DPR_OK && status == DPR_OK) {
-        parsed = check_report_path(options, messages->rank);
-    }
-    if (status == DPR_OK) {
-        status = dpr_comm_agree(comm, parsed, NULL);
-    }
-    if (status == DPR_OK) {
-        status = dpr_trainer_create(&options->config, comm, &trainer);
-    }
+    dpr_trainer_t *trainer;
+    const dpr_status_t status = dpr_trainer_create(&options->config, choice, comm, &trainer);
     if (status != DPR_OK) {
         return report_set_up_failure(comm, messages, status);
     }
@@ -275,11 +233,53 @@ static int play(train_options_t *options, dpr_status_t parsed, dpr_comm_t *comm,
     return code;
 }
 
+/* NCCL on top of `bootstrap`, which it borrows and which outlives it. */
+static int train_over_nccl(const train_options_t *options, const dpr_device_choice_t *choice,
+                           dpr_comm_t *bootstrap, messages_t *messages)
+{
+    dpr_comm_t *comm = NULL;
+    const dpr_status_t status =
+        dpr_comm_agree(bootstrap, dpr_comm_nccl_create(bootstrap, choice->comm_ctas, &comm), NULL);
+    const int code = status == DPR_OK ? train(options, choice, comm, messages)
+                                      : report_set_up_failure(bootstrap, messages, status);
+    dpr_comm_destroy(comm);
+    return code;
+}
+
+static int play(const train_options_t *options, dpr_status_t parsed, dpr_comm_t *bootstrap,
+                messages_t *messages)
+{
+    dpr_device_choice_t choice;
+    messages->rank = dpr_comm_rank(bootstrap);
+    messages->quiet = options->quiet;
+    dpr_status_t status = compare_shown(bootstrap, options->shown);
+    if (status == DPR_OK && options->shown) {
+        return EXIT_SUCCESS;
+    }
+    if (parsed == DPR_OK && status == DPR_OK && messages->rank == 0) {
+        parsed = train_output_check(&options->output);
+    }
+    if (status == DPR_OK) {
+        status = dpr_comm_agree(bootstrap, parsed, NULL);
+    }
+    if (status == DPR_OK) {
+        status = dpr_device_choose(&options->config, bootstrap, &choice);
+    }
+    if (status != DPR_OK) {
+        return report_set_up_failure(bootstrap, messages, status);
+    }
+    return choice.is_nccl ? train_over_nccl(options, &choice, bootstrap, messages)
+                          : train(options, &choice, bootstrap, messages);
+}
+
 /* Says that a signal ended the job, leaves the live line, and ends as the signal would have. */
 static void end_by_signal(int number)
 {
     static const char text[] = "\ndualpipe_train: ended by a signal\n";
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (number == SIGTERM) { /* the launcher's, where another rank has ended the job */
+        dpr_watchdog_report_all();
+    }
     if (rank == NULL || (rank[0] == '0' && rank[1] == '\0')) {
         (void)!write(STDERR_FILENO, text, sizeof text - 1);
     }

@@ -38,12 +38,23 @@ enum key {
     KEY_WEIGHT_DECAY,
     KEY_CLIP,
     KEY_SEED,
+    KEY_DTYPE,
     KEY_DEVICE,
+    KEY_COMM,
+    KEY_COMM_CTAS,
+    KEY_CUDA_GRAPH,
+    KEY_TIMEOUT,
+    KEY_REFRESH,
     KEY_CLOCK,
     KEY_COST_MODEL,
     KEY_CALIBRATE,
     KEY_VERIFY,
     KEY_REPORT,
+    KEY_DETAILS,
+    KEY_ASCII,
+    KEY_HTML,
+    KEY_TRACE,
+    KEY_SAVE,
     KEY_RECV_SLOTS,
     KEY_RECV_AHEAD,
     KEY_SEND_SLOTS,
@@ -86,15 +97,26 @@ static const struct argp_option argp_options[] = {
     {"clip", KEY_CLIP, "X", 0, "largest global gradient norm; 0: no clipping (default 1)", 3},
     {"seed", KEY_SEED, "N", 0, "of the weights and the order of the samples (default 1)", 3},
     {.doc = "Device and clock:", .group = 4},
-    {"device", KEY_DEVICE, "NAME", 0, "auto (default), host or cuda", 4},
+    {"device", KEY_DEVICE, "NAME", 0, "cuda, host, or auto (default): cuda where every node has a usable GPU for each of its ranks, else host", 4},
+    {"dtype", KEY_DTYPE, "NAME", 0, "fp32 (default), tf32 or bf16 (with fp32 master weights); the latter two need --device cuda", 4},
+    {"comm", KEY_COMM, "NAME", 0, "nccl, mpi, or auto (default): nccl on cuda, mpi on host; with mpi several ranks may share a GPU", 4},
+    {"comm-ctas", KEY_COMM_CTAS, "N", 0, "nccl: most CTAs of each communicator, from 1 to 64 (default 4), so that transfers leave the multiprocessors to compute", 4},
+    {"cuda-graph", KEY_CUDA_GRAPH, NULL, 0, "cuda with nccl: record the step once as a CUDA graph and replay it", 4},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "end the job, naming the ops that every rank waits in, when a step takes longer; 0: never (default 600)", 4},
     {"clock", KEY_CLOCK, "NAME", 0, "wall: real time; core: every op costs the CPU time it used; model: costs from --cost-model; auto (default): wall where every rank has a core of its own, else core", 4},
     {"cost-model", KEY_COST_MODEL, "COSTS", 0, "F=1e-3,I=1e-3,W=1e-3[,B=,FB=,wire=] in seconds, or a cost file; implies --clock model", 4},
-    {"calibrate", KEY_CALIBRATE, "N", 0, "steps played to calibrate the costs (default 10)", 4},
+    {"calibrate", KEY_CALIBRATE, "N", 0, "steps played to calibrate the costs (default 30)", 4},
+    {"refresh", KEY_REFRESH, "N", 0, "after every N steps predict anew from the last measured steps, and compare with what follows; 0: never (default: half of the steps)", 4},
     {"memory-limit", KEY_MEMORY_LIMIT, "BYTES", 0, "refuse a plan of which a rank would hold more device memory, before the launch; with K, M, G or T: powers of 1000; with Ki, Mi, Gi or Ti: of 1024 (default: what the device has)", 4},
     {"chaos", KEY_CHAOS, "SEED", 0, "host device: delay and reorder whatever the device's contract leaves free, by this seed; 0 (default): not at all", 4},
     {.doc = "Output:", .group = 5},
     {"verify", KEY_VERIFY, NULL, 0, "run the same steps in one process and compare losses and gradients", 5},
     {"report", KEY_REPORT, "FILE.json", 0, "write all results as JSON", 5},
+    {"details", KEY_DETAILS, NULL, 0, "print rank by rank why it was idle, how wrong its prediction was, and its clock", 5},
+    {"ascii", KEY_ASCII, "WIDTH", OPTION_ARG_OPTIONAL, "draw the predicted and the measured step, as wide as the terminal or as given", 5},
+    {"html", KEY_HTML, "FILE.html", 0, "write both steps, the ledger and the errors as a page to look at", 5},
+    {"trace", KEY_TRACE, "FILE.json", 0, "write both steps as a Chrome trace, which Perfetto draws", 5},
+    {"save", KEY_SAVE, "FILE.json", 0, "save the explained step for dualpipe_plan report", 5},
     {"quiet", KEY_QUIET, NULL, 0, "print errors only", 5},
     {.doc = "Help:", .group = -1},
     {"help", KEY_HELP, NULL, 0, "print this list", -1},
@@ -239,6 +261,21 @@ static dpr_status_t parse_float(const char *option, const char *text, float *out
     return DPR_OK;
 }
 
+/* Names the option, which the parser below does not know. */
+static dpr_status_t parse_dtype(const char *text, dpr_dtype_t *out)
+{
+    char refused[256];
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, refused, sizeof refused);
+    const dpr_status_t status = dpr_dtype_parse(text, out);
+    dpr_log_capture_end(&capture);
+    if (status != DPR_OK) {
+        return dpr_fail(DPR_ERR_INVALID, "--dtype '%s' is unknown: give one of fp32, tf32, bf16",
+                        text);
+    }
+    return DPR_OK;
+}
+
 /* Options of the optimizer. */
 static dpr_status_t take_training(int key, char *text, dpr_train_config_t *config)
 {
@@ -311,6 +348,20 @@ static dpr_status_t take_pipeline(int key, char *text, dpr_train_config_t *confi
     case KEY_DEVICE:
         config->device = text;
         return DPR_OK;
+    case KEY_DTYPE:
+        return parse_dtype(text, &config->dtype);
+    case KEY_COMM:
+        config->comm = text;
+        return DPR_OK;
+    case KEY_COMM_CTAS:
+        return parse_count("comm-ctas", text, &config->comm_ctas);
+    case KEY_CUDA_GRAPH:
+        config->cuda_graph = true;
+        return DPR_OK;
+    case KEY_TIMEOUT:
+        return parse_seconds("timeout", text, &config->timeout_sec);
+    case KEY_REFRESH:
+        return parse_long("refresh", text, 0, &config->refresh_steps);
     case KEY_CLOCK:
         config->clock = text;
         return DPR_OK;
@@ -331,8 +382,23 @@ static dpr_status_t take_output(int key, char *text, train_options_t *options)
         options->config.verify = true;
         return DPR_OK;
     case KEY_REPORT:
-        options->report_path = text;
+        options->output.report = text;
         return DPR_OK;
+    case KEY_TRACE:
+        options->output.trace = text;
+        return DPR_OK;
+    case KEY_HTML:
+        options->output.html = text;
+        return DPR_OK;
+    case KEY_SAVE:
+        options->output.save = text;
+        return DPR_OK;
+    case KEY_DETAILS:
+        options->output.details = true;
+        return DPR_OK;
+    case KEY_ASCII:
+        options->output.ascii = true;
+        return text == NULL ? DPR_OK : parse_count("ascii", text, &options->output.width);
     default:
         options->quiet = true;
         return DPR_OK;
@@ -364,6 +430,11 @@ static dpr_status_t take_option(int key, char *text, struct argp_state *state,
         return DPR_OK;
     case KEY_VERIFY:
     case KEY_REPORT:
+    case KEY_TRACE:
+    case KEY_HTML:
+    case KEY_SAVE:
+    case KEY_DETAILS:
+    case KEY_ASCII:
     case KEY_QUIET:
         return take_output(key, text, options);
     default:

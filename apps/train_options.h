@@ -2,11 +2,12 @@
 #ifndef DPR_APPS_TRAIN_OPTIONS_H
 #define DPR_APPS_TRAIN_OPTIONS_H
 
+#include "apps/train_output.h"
 #include "runtime/config.h"
 
 typedef struct train_options {
     dpr_train_config_t config;
-    const char *report_path;
+    train_output_t output;
     bool quiet;
     bool shown; /* --help or --version has been answered: nothing else to do */
 } train_options_t;

@@ -36,6 +36,7 @@ if(DPR_HAVE_CUDA)
     if(NOT CMAKE_CUDA_ARCHITECTURES)
         set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 100-virtual)
     endif()
+    set(CMAKE_CUDA_RUNTIME_LIBRARY None) # dpr_cuda_vendor brings it, or its stand-in
     enable_language(CUDA)
     enable_language(CXX) # the stand-in compiles the kernels for the CPU
     set(CMAKE_CXX_STANDARD 17)

@@ -3,7 +3,7 @@
 # `cmake --install` puts under the prefix. Included where the programs' targets exist.
 include(GNUInstallDirs)
 
-install(TARGETS dualpipe_plan dualpipe_train RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS dualpipe_plan dualpipe_train dualpipe_bench RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/hardware DESTINATION ${CMAKE_INSTALL_DATADIR}/dualpipe)
 
@@ -21,8 +21,9 @@ endfunction()
 
 dpr_man_page(dualpipe_plan "plans pipeline schedules before a run")
 dpr_man_page(dualpipe_train "trains an MLP over pipeline ranks and measures the bubbles")
+dpr_man_page(dualpipe_bench "measures products, transfers, steps and predictions")
 
-foreach(program dualpipe_plan dualpipe_train)
+foreach(program dualpipe_plan dualpipe_train dualpipe_bench)
     install(FILES ${PROJECT_SOURCE_DIR}/completions/dualpipe.bash RENAME ${program}
         DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
 endforeach()

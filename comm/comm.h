@@ -24,6 +24,9 @@
  * and both streams go on at start + cost_sec, which both sides pass alike; an allreduce starts at
  * the latest of its members' times. Under the wall clock cost_sec is ignored.
  *
+ * Memory. On a device whose memory the CPU cannot reach, mpi and local move messages by way of
+ * pinned memory (staging.h), one buffer of max_bytes per channel end, allocated at opening.
+ *
  * Threads. Stream operations come from the thread that enqueues on that stream; the blocking calls
  * from one thread at a time. At most one thread of a rank ever touches the library underneath.
  *
@@ -163,9 +166,14 @@ void dpr_comm_mpi_set_spin(dpr_comm_t *comm, bool spin);
  * nccl: channels and groups on NCCL, each with a communicator of its own; everything else goes to
  * `bootstrap` (mpi, or local in tests), which is borrowed and outlives it, and which also carries
  * the ids. `ctas` bounds the CTAs of each communicator (0: NCCL's choice), so that transfers leave
- * the multiprocessors to compute. The device must be a cuda device; two ranks on one GPU are
- * refused when the device is set to work (first opening). Errors: DPR_ERR_UNSUPPORTED where this
- * build has no NCCL, DPR_ERR_MEMORY.
+ * the multiprocessors to compute. The device must be a cuda device, the same one for all openings;
+ * two ranks on one GPU are refused at opening. What differs from the contract above, because NCCL
+ * is so: sides that pass different sizes or types are not told, but wait for ever or get what they
+ * did not ask for; a sum has the same bits on every member, but in an order of NCCL's own. Members
+ * of overlapping groups enqueue those groups' all-reduces in one order. measure_link: the offset is
+ * the bootstrap's; the seconds are NCCL's where the two ranks have an open channel and bytes > 0,
+ * the bootstrap's otherwise. What a closed channel holds on the GPU goes when the communicator is
+ * destroyed. Errors: DPR_ERR_UNSUPPORTED where this build has no NCCL, DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_comm_nccl_create(dpr_comm_t *bootstrap, int ctas, dpr_comm_t **comm);
 

@@ -31,6 +31,7 @@ typedef struct dpr_comm_op {
     void *owner; /* the channel end or group */
     void *buffer;
     size_t count; /* bytes, or elements of `element` */
+    size_t whole; /* all-reduce: elements of all its pieces, of which this is one (staging.h) */
     dpr_element_t element;
     double cost_sec;
     dpr_host_op_t *operation;

@@ -1,4 +1,4 @@
-# Completion of dualpipe_plan and dualpipe_train for bash. Commands, options and names of schedules
+# Completion of dualpipe_plan, dualpipe_train and dualpipe_bench for bash. Commands, options and names of schedules
 # come from the programs' own --help, so they cannot differ from it.
 
 # The long options in a --help text.
@@ -14,7 +14,7 @@ _dualpipe_takes_value() {
     "$@" --help 2>/dev/null | grep -qE -- "(^|[ ,])$option="
 }
 
-# The commands that dualpipe_plan lists.
+# The commands that dualpipe_plan or dualpipe_bench lists.
 _dualpipe_commands() {
     "$1" --help 2>/dev/null | sed -n '/^Commands/,/^$/p' | awk '/^  [a-z]/ {print $1}'
 }
@@ -35,10 +35,11 @@ _dualpipe_values() {
     --axis) printf '%s\n' replicas ranks ;;
     --mode) printf '%s\n' strong weak ;;
     --precision) printf '%s\n' fp32 tf32 bf16 ;;
-    --dtype) printf '%s\n' fp32 bf16 ;;
+    --dtype) printf '%s\n' fp32 tf32 bf16 ;;
     --optimizer) printf '%s\n' adamw sgd ;;
     --lr-schedule) printf '%s\n' cosine constant ;;
     --device) printf '%s\n' auto host cuda ;;
+    --comm) printf '%s\n' auto nccl mpi ;;
     --clock) printf '%s\n' auto wall core model ;;
     esac
 }
@@ -81,9 +82,10 @@ _dualpipe_split() {
     fi
 }
 
-_dualpipe_plan() {
+# A program with commands; its second argument is the dualpipe_plan that knows the schedules.
+_dualpipe_of_commands() {
     local word option
-    local program=${COMP_WORDS[0]} command=${COMP_WORDS[1]}
+    local program=$1 plan=$2 command=${COMP_WORDS[1]}
     _dualpipe_split
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
@@ -94,7 +96,15 @@ _dualpipe_plan() {
         fi
         return
     fi
-    _dualpipe_word "$word" "$option" "$program" "$program" "$command"
+    _dualpipe_word "$word" "$option" "$plan" "$program" "$command"
+}
+
+_dualpipe_plan() {
+    _dualpipe_of_commands "${COMP_WORDS[0]}" "${COMP_WORDS[0]}"
+}
+
+_dualpipe_bench() {
+    _dualpipe_of_commands "${COMP_WORDS[0]}" "${COMP_WORDS[0]/dualpipe_bench/dualpipe_plan}"
 }
 
 _dualpipe_train() {
@@ -107,3 +117,4 @@ _dualpipe_train() {
 
 complete -F _dualpipe_plan dualpipe_plan
 complete -F _dualpipe_train dualpipe_train
+complete -F _dualpipe_bench dualpipe_bench

@@ -68,6 +68,13 @@ const char *dpr_device_kind(const dpr_device_t *device); /* "host" or "cuda" */
 dpr_clock_t dpr_device_clock(const dpr_device_t *device);
 void dpr_device_info(const dpr_device_t *device, dpr_device_info_t *info);
 
+/*
+ * Binds the process to the cores of the device's NUMA node, as far as it may use them already;
+ * nothing where the node is unknown (host) or none of its cores is ours (a warning). Before the
+ * process starts threads and pins memory. Errors: DPR_ERR_SYSTEM, DPR_ERR_MEMORY.
+ */
+dpr_status_t dpr_device_bind_near(const dpr_device_t *device);
+
 /* Sets time zero to now and, under a virtual clock, every stream's time to zero. All streams must
  * be idle (synchronized). */
 void dpr_device_clock_rebase(dpr_device_t *device);
@@ -183,7 +190,9 @@ int dpr_host_cores_on_node(void);
  */
 dpr_status_t dpr_cuda_device_create(int ordinal, dpr_clock_t clock, dpr_device_t **device);
 
-/* How many GPUs this process can use; where none, `reason` [size] says why in one line. */
+/* How many GPUs this process can use; sets CUDA_DEVICE_MAX_CONNECTIONS to 32 where it is not set,
+ * so call it before other threads read the environment. Where there is none, `reason` [size] says
+ * why in one line. */
 int dpr_cuda_device_count(char *reason, size_t size);
 
 #endif

@@ -1,10 +1,12 @@
-/* The MLP stage's memory: parameters and gradients, from creation to destruction. */
+/* The MLP stage's memory: parameters, gradients and working copy, from creation to destruction. */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "kernels/stage_impl.h"
 
-/* Copies the initial parameters by way of `staging`, zeroes the gradients, and waits for both. */
+/* Copies the initial parameters by way of `staging`, makes the working copy, zeroes the gradients,
+ * and waits for all. */
 static dpr_status_t initialise(dpr_stage_t *stage, dpr_stream_t *stream, float *staging)
 {
     const size_t bytes = stage->layout.shape.parameters * sizeof(float);
@@ -12,6 +14,10 @@ static dpr_status_t initialise(dpr_stage_t *stage, dpr_stream_t *stream, float *
     dpr_status_t status = dpr_stream_copy(stream, stage->parameters, staging, bytes);
     if (status == DPR_OK) {
         status = dpr_stream_fill(stream, stage->gradients, 0, bytes);
+    }
+    if (status == DPR_OK && stage->working != NULL) {
+        status = stage->kernels->convert(stage->kernels, stream, stage->layout.shape.parameters,
+                                         stage->parameters, stage->working);
     }
     /* Also after a failure: the memory is freed next. */
     const dpr_status_t finished = dpr_stream_synchronize(stream);
@@ -26,6 +32,10 @@ static dpr_status_t allocate(dpr_stage_t *stage, dpr_stream_t *stream)
     stage->parameters = memory;
     DPR_TRY(dpr_device_alloc(stage->device, DPR_MEMORY_DEVICE, bytes, &memory));
     stage->gradients = memory;
+    if (stage->layout.shape.working_bytes > 0) {
+        DPR_TRY(dpr_device_alloc(stage->device, DPR_MEMORY_DEVICE,
+                                 stage->layout.shape.working_bytes, &stage->working));
+    }
     DPR_TRY(dpr_device_alloc(stage->device, DPR_MEMORY_PINNED, bytes, &memory));
     const dpr_status_t status = initialise(stage, stream, memory);
     dpr_device_free(stage->device, DPR_MEMORY_PINNED, memory);
@@ -39,6 +49,11 @@ dpr_status_t dpr_stage_create(const dpr_model_config_t *config, int stages, int 
     dpr_stage_layout_t layout;
     DPR_TRY(dpr_stage_layout(config, stages, stage, &layout));
     dpr_stage_t *made;
+    if (kernels->dtype != config->dtype) {
+        return dpr_fail(
+            DPR_ERR_INVALID, "model: its number format is %s, but the %s kernels have %s",
+            dpr_dtype_name(config->dtype), kernels->kind, dpr_dtype_name(kernels->dtype));
+    }
     DPR_TRY(dpr_calloc(1, sizeof *made, &made));
     *made =
         (dpr_stage_t){.config = *config, .layout = layout, .device = device, .kernels = kernels};
@@ -55,6 +70,9 @@ void dpr_stage_destroy(dpr_stage_t *stage)
 {
     if (stage == NULL) {
         return;
+    }
+    if (stage->working != NULL) {
+        dpr_device_free(stage->device, DPR_MEMORY_DEVICE, stage->working);
     }
     if (stage->gradients != NULL) {
         dpr_device_free(stage->device, DPR_MEMORY_DEVICE, stage->gradients);
@@ -82,6 +100,5 @@ float *dpr_stage_gradients(dpr_stage_t *stage)
 
 void *dpr_stage_working(dpr_stage_t *stage)
 {
-    (void)stage;
-    return NULL;
+    return stage->working;
 }

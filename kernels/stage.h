@@ -10,7 +10,9 @@
  * The backward is split for real: backward_input needs only what lies on the way to the input and
  * leaves in WSTATE (and SAVED) what backward_weight will need.
  *
- * Shapes: activations and their gradients are [micro_batch_size][hidden] floats.
+ * Shapes: activations and their gradients are [micro_batch_size][hidden] elements of the model's
+ * dtype, which is the kernels' (kernels.h); parameters and their gradients are floats whatever the
+ * dtype. Under bf16 products read a working copy of the parameters, and of the input, in bf16.
  */
 #ifndef DPR_KERNELS_STAGE_H
 #define DPR_KERNELS_STAGE_H
@@ -25,6 +27,7 @@ typedef struct dpr_model_config {
     int blocks; /* in all stages together */
     int micro_batch_size;
     uint64_t seed; /* of the weights */
+    dpr_dtype_t dtype;
 } dpr_model_config_t;
 
 /* What stage `stage` of `stages` consists of, and how much it needs. Blocks are divided as evenly
@@ -42,6 +45,7 @@ typedef struct dpr_stage_shape {
                                 the buffers is up to whoever lays them out */
     size_t saved_bytes;      /* of one SAVED buffer */
     size_t wstate_bytes;     /* of one WSTATE buffer */
+    size_t working_bytes;    /* of the parameters' copy in the dtype; 0 where products read them */
     /* Of one micro-batch, products alone. backward_input and backward_weight each cost as much as
      * the forward, but that the first stage has no gradient of the input to compute. */
     double forward_flops;
@@ -59,9 +63,11 @@ dpr_status_t dpr_stage_shape(const dpr_model_config_t *config, int stages, int s
 typedef struct dpr_stage dpr_stage_t;
 
 /*
- * Allocates parameters and gradients on the device, initialises the parameters (by block number and
- * config->seed, so that every placement gets the same bits) and zeroes the gradients. `stream` is
- * used for that and synchronized. Errors: those of dpr_stage_shape, DPR_ERR_MEMORY.
+ * Allocates parameters, gradients and, under bf16, the working copy on the device, initialises the
+ * parameters (by block number and config->seed, so that every placement gets the same bits), copies
+ * them and zeroes the gradients. `stream`, for which the kernels have been prepared, is used for
+ * that and synchronized. Errors: those of dpr_stage_shape, DPR_ERR_INVALID where the kernels are of
+ * another dtype than the model, DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_stage_create(const dpr_model_config_t *config, int stages, int stage,
                               dpr_device_t *device, dpr_kernels_t *kernels, dpr_stream_t *stream,
@@ -86,15 +92,15 @@ void *dpr_stage_working(dpr_stage_t *stage);
  *
  * The forward needs no wstate (NULL is allowed). Every backward needs it, also the fused one, which
  * uses it between its own kernels only. A forward that no backward follows leaves nothing of use in
- * saved. Any alignment that floats have is correct; 64 bytes are fast.
+ * saved. Any alignment that the elements have is correct; 64 bytes are fast.
  */
 typedef struct dpr_stage_buffers {
     const float *input;
     const int32_t *labels;
-    const float *act_in;
-    float *act_out;
-    const float *grad_in;
-    float *grad_out;
+    const void *act_in;
+    void *act_out;
+    const void *grad_in;
+    void *grad_out;
     void *saved;
     void *wstate;
     double *result; /* last stage: [2], as of softmax_cross_entropy */
@@ -111,10 +117,15 @@ dpr_status_t dpr_stage_backward_weight(dpr_stage_t *stage, dpr_stream_t *stream,
 /* Both, fused: what the action B runs. */
 dpr_status_t dpr_stage_backward(dpr_stage_t *stage, dpr_stream_t *stream,
                                 const dpr_stage_buffers_t *buffers);
-/* F&B: a forward of one micro-batch and a backward of another, their parts interleaved on the
- * stream. */
+/*
+ * F&B: a forward of one micro-batch and a backward of another. `second` NULL: their parts are
+ * interleaved on `stream`. Else the forward runs on `stream` and the backward on `second`, in any
+ * order between the two: the caller lets `second` wait for what the backward needs, and whoever
+ * needs its results wait for `second`. The same bits either way.
+ */
 dpr_status_t dpr_stage_forward_backward(dpr_stage_t *f_stage, const dpr_stage_buffers_t *f_buffers,
                                         dpr_stage_t *b_stage, const dpr_stage_buffers_t *b_buffers,
-                                        dpr_stream_t *stream, float loss_scale);
+                                        dpr_stream_t *stream, dpr_stream_t *second,
+                                        float loss_scale);
 
 #endif

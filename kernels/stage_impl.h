@@ -13,6 +13,7 @@ struct dpr_stage {
     dpr_kernels_t *kernels;
     float *parameters;
     float *gradients;
+    void *working; /* the parameters in bf16, in the same order; else NULL */
 };
 
 #endif

@@ -52,10 +52,10 @@ static size_t multiply(checked_t *checked, size_t a, size_t b)
     return product;
 }
 
-/* Bytes of a buffer of rows x columns floats, rounded up to the alignment. */
-static size_t buffer_bytes(checked_t *checked, size_t rows, size_t columns)
+/* Bytes of a buffer of rows x columns elements, rounded up to the alignment. */
+static size_t buffer_bytes(checked_t *checked, size_t rows, size_t columns, size_t element)
 {
-    const size_t bytes = multiply(checked, multiply(checked, rows, columns), sizeof(float));
+    const size_t bytes = multiply(checked, multiply(checked, rows, columns), element);
     const size_t align = DPR_STAGE_ALIGN_BYTES;
     return add(checked, bytes, align - 1) / align * align;
 }
@@ -167,53 +167,77 @@ static void place_parameters(checked_t *checked, const dpr_model_config_t *confi
     place_group(checked, layout, &end, last, (dpr_tensor_t[]){DPR_TENSOR_CLASSIFIER_BIAS}, 1);
     shape->parameters = end;
     (void)multiply(checked, end, sizeof(float)); /* its bytes must count, too */
+    shape->working_bytes = config->dtype == DPR_DTYPE_BF16
+                               ? multiply(checked, end, dpr_dtype_bytes(config->dtype))
+                               : 0;
 }
 
-/* Returns where a buffer of rows x columns floats begins and moves *end behind it. */
-static size_t place(checked_t *checked, size_t *end, size_t rows, size_t columns)
+/* Returns where a buffer of rows x columns elements begins and moves *end behind it. */
+static size_t place(checked_t *checked, size_t *end, size_t rows, size_t columns, size_t element)
 {
     const size_t begin = *end;
-    *end = add(checked, begin, buffer_bytes(checked, rows, columns));
+    *end = add(checked, begin, buffer_bytes(checked, rows, columns, element));
     return begin;
+}
+
+static void place_saved(checked_t *checked, const dpr_model_config_t *config, size_t inside,
+                        dpr_stage_layout_t *layout)
+{
+    dpr_stage_shape_t *shape = &layout->shape;
+    dpr_saved_place_t *saved = &layout->saved;
+    const size_t element = dpr_dtype_bytes(config->dtype);
+    const size_t rows = (size_t)config->micro_batch_size;
+    const size_t hidden = (size_t)config->hidden;
+    const size_t ffn = (size_t)config->ffn;
+    const bool copies_input = shape->is_first && shape->working_bytes > 0;
+    saved->boundaries = 0;
+    saved->boundary_stride = buffer_bytes(checked, rows, hidden, element);
+    saved->blocks = multiply(checked, inside, saved->boundary_stride);
+    size_t end = 0;
+    saved->n = place(checked, &end, rows, hidden, element);
+    saved->pre = place(checked, &end, rows, ffn, element);
+    saved->h = place(checked, &end, rows, ffn, element);
+    saved->mean = place(checked, &end, rows, 1, sizeof(float));
+    saved->rstd = place(checked, &end, rows, 1, sizeof(float));
+    saved->block_stride = end;
+    end = add(checked, saved->blocks, multiply(checked, (size_t)shape->blocks, end));
+    saved->dlogits =
+        place(checked, &end, shape->is_last ? rows : 0, (size_t)config->classes, element);
+    saved->input = place(checked, &end, copies_input ? rows : 0, (size_t)config->input, element);
+    shape->saved_bytes = end;
+}
+
+static void place_wstate(checked_t *checked, const dpr_model_config_t *config, size_t inside,
+                         dpr_stage_layout_t *layout)
+{
+    dpr_stage_shape_t *shape = &layout->shape;
+    dpr_wstate_place_t *wstate = &layout->wstate;
+    const size_t element = dpr_dtype_bytes(config->dtype);
+    const size_t rows = (size_t)config->micro_batch_size;
+    const size_t hidden = (size_t)config->hidden;
+    wstate->boundaries = 0;
+    wstate->boundary_stride = buffer_bytes(checked, rows, hidden, element);
+    wstate->blocks = multiply(checked, inside, wstate->boundary_stride);
+    size_t end = 0;
+    wstate->da = place(checked, &end, rows, (size_t)config->ffn, element);
+    wstate->dn = place(checked, &end, rows, hidden, element);
+    wstate->block_stride = end;
+    shape->wstate_bytes =
+        add(checked, wstate->blocks, multiply(checked, (size_t)shape->blocks, end));
 }
 
 static void place_buffers(checked_t *checked, const dpr_model_config_t *config,
                           dpr_stage_layout_t *layout)
 {
     dpr_stage_shape_t *shape = &layout->shape;
-    const size_t rows = (size_t)config->micro_batch_size;
-    const size_t hidden = (size_t)config->hidden;
-    const size_t ffn = (size_t)config->ffn;
-    const size_t blocks = (size_t)shape->blocks;
-    const size_t inside = blocks - 1 + (shape->is_first ? 1 : 0) + (shape->is_last ? 1 : 0);
-    const size_t boundary = buffer_bytes(checked, rows, hidden);
-    shape->activation_bytes = multiply(checked, multiply(checked, rows, hidden), sizeof(float));
-
-    dpr_saved_place_t *saved = &layout->saved;
-    saved->boundaries = 0;
-    saved->boundary_stride = boundary;
-    saved->blocks = multiply(checked, inside, boundary);
-    size_t end = 0;
-    saved->n = place(checked, &end, rows, hidden);
-    saved->pre = place(checked, &end, rows, ffn);
-    saved->h = place(checked, &end, rows, ffn);
-    saved->mean = place(checked, &end, rows, 1);
-    saved->rstd = place(checked, &end, rows, 1);
-    saved->block_stride = end;
-    end = add(checked, saved->blocks, multiply(checked, blocks, saved->block_stride));
-    saved->dlogits = place(checked, &end, shape->is_last ? rows : 0, (size_t)config->classes);
-    shape->saved_bytes = end;
-
-    dpr_wstate_place_t *wstate = &layout->wstate;
-    wstate->boundaries = 0;
-    wstate->boundary_stride = boundary;
-    wstate->blocks = saved->blocks;
-    end = 0;
-    wstate->da = place(checked, &end, rows, ffn);
-    wstate->dn = place(checked, &end, rows, hidden);
-    wstate->block_stride = end;
-    shape->wstate_bytes =
-        add(checked, wstate->blocks, multiply(checked, blocks, wstate->block_stride));
+    const size_t element = dpr_dtype_bytes(config->dtype);
+    const size_t values =
+        multiply(checked, (size_t)config->micro_batch_size, (size_t)config->hidden);
+    const size_t inside =
+        (size_t)shape->blocks - 1 + (shape->is_first ? 1 : 0) + (shape->is_last ? 1 : 0);
+    shape->activation_bytes = multiply(checked, values, element);
+    place_saved(checked, config, inside, layout);
+    place_wstate(checked, config, inside, layout);
 }
 
 dpr_status_t dpr_stage_layout(const dpr_model_config_t *config, int stages, int stage,

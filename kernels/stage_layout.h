@@ -14,12 +14,15 @@
  *
  * SAVED, what the backward needs of the forward:
  *
- *     | x of the boundaries inside | n pre h mean rstd | ... block by block ... | dlogits |
- *                                                                      last stage only ^
+ *     | x of the boundaries inside | n pre h mean rstd | ... block by block ... | dlogits | input |
+ *                                                               last stage only ^         ^
+ *                                                                  first stage, bf16 only |
  *     x    block input: layernorm's backward; x_n, last stage: the classifier's weight gradient
  *     n    layernorm(x): W1's weight gradient
  *     pre  W1 n + b1: the GELU's slope
  *     h    gelu(pre): W2's weight gradient
+ *     input   the samples in bf16: the projection and its weight gradient (fp32 and tf32 read them
+ *             where they are)
  *
  * WSTATE, what backward_weight needs of backward_input:
  *
@@ -29,10 +32,11 @@
  *     da   the gradient of pre: W1's weight gradient
  *     dn   the gradient of n: gamma's and beta's
  *
- * Each buffer starts at a multiple of DPR_STAGE_ALIGN_BYTES from the start of its set.
+ * Everything is in the model's dtype but mean and rstd, which are floats. Each buffer starts at a
+ * multiple of DPR_STAGE_ALIGN_BYTES from the start of its set.
  *
- * Parameters (and, likewise, gradients) are dense, matrices first, because weight decay applies to
- * a leading range:
+ * Parameters (and, likewise, gradients and the working copy) are dense, matrices first, because
+ * weight decay applies to a leading range:
  *
  *     | Wp | W1 W2 | W1 W2 | ... | Wc | bp | gamma beta b1 b2 | gamma beta b1 b2 | ... | bc |
  *      first                      last first                                           last
@@ -61,9 +65,9 @@ enum { DPR_TENSORS = 10 };
 
 /* One parameter tensor: of every block of the stage, or of the stage's projection or classifier. */
 typedef struct dpr_tensor_place {
-    size_t offset; /* floats from the start of the parameters, in block 0 */
-    size_t count;  /* floats in one */
-    size_t stride; /* floats from one block's to the next block's */
+    size_t offset; /* numbers from the start of the parameters, in block 0 */
+    size_t count;  /* numbers in one */
+    size_t stride; /* numbers from one block's to the next block's */
     int copies;    /* one a block; 0 where the stage has none */
 } dpr_tensor_place_t;
 
@@ -75,6 +79,7 @@ typedef struct dpr_saved_place {
     size_t block_stride;
     size_t n, pre, h, mean, rstd; /* within a block */
     size_t dlogits;
+    size_t input;
 } dpr_saved_place_t;
 
 typedef struct dpr_wstate_place {

@@ -21,22 +21,34 @@ static const float *parameter(const pass_t *pass, dpr_tensor_t tensor, int block
     return pass->stage->parameters + place->offset + (size_t)block * place->stride;
 }
 
+/* A weight or bias as products read it. */
+static const void *operand(const pass_t *pass, dpr_tensor_t tensor, int block)
+{
+    const dpr_stage_t *stage = pass->stage;
+    const dpr_tensor_place_t *place = &stage->layout.tensor[tensor];
+    const size_t first = place->offset + (size_t)block * place->stride;
+    if (stage->working == NULL) {
+        return stage->parameters + first;
+    }
+    return (const char *)stage->working + first * dpr_dtype_bytes(stage->config.dtype);
+}
+
 static float *gradient(const pass_t *pass, dpr_tensor_t tensor, int block)
 {
     const dpr_tensor_place_t *place = &pass->stage->layout.tensor[tensor];
     return pass->stage->gradients + place->offset + (size_t)block * place->stride;
 }
 
-static float *floats_at(void *set, size_t offset)
+static void *at(void *set, size_t offset)
 {
-    return (float *)(void *)((char *)set + offset);
+    return (char *)set + offset;
 }
 
 /* The buffers of one block in SAVED and WSTATE. */
 typedef struct block_saved {
-    float *n;
-    float *pre;
-    float *h;
+    void *n;
+    void *pre;
+    void *h;
     float *mean;
     float *rstd;
 } block_saved_t;
@@ -46,16 +58,16 @@ static block_saved_t block_saved(const pass_t *pass, int block)
     const dpr_saved_place_t *place = &pass->stage->layout.saved;
     const size_t base = place->blocks + (size_t)block * place->block_stride;
     void *saved = pass->buffers->saved;
-    return (block_saved_t){.n = floats_at(saved, base + place->n),
-                           .pre = floats_at(saved, base + place->pre),
-                           .h = floats_at(saved, base + place->h),
-                           .mean = floats_at(saved, base + place->mean),
-                           .rstd = floats_at(saved, base + place->rstd)};
+    return (block_saved_t){.n = at(saved, base + place->n),
+                           .pre = at(saved, base + place->pre),
+                           .h = at(saved, base + place->h),
+                           .mean = at(saved, base + place->mean),
+                           .rstd = at(saved, base + place->rstd)};
 }
 
 typedef struct block_wstate {
-    float *da;
-    float *dn;
+    void *da;
+    void *dn;
 } block_wstate_t;
 
 static block_wstate_t block_wstate(const pass_t *pass, int block)
@@ -63,13 +75,12 @@ static block_wstate_t block_wstate(const pass_t *pass, int block)
     const dpr_wstate_place_t *place = &pass->stage->layout.wstate;
     const size_t base = place->blocks + (size_t)block * place->block_stride;
     void *wstate = pass->buffers->wstate;
-    return (block_wstate_t){.da = floats_at(wstate, base + place->da),
-                            .dn = floats_at(wstate, base + place->dn)};
+    return (block_wstate_t){.da = at(wstate, base + place->da), .dn = at(wstate, base + place->dn)};
 }
 
-static float *dlogits(const pass_t *pass)
+static void *dlogits(const pass_t *pass)
 {
-    return floats_at(pass->buffers->saved, pass->stage->layout.saved.dlogits);
+    return at(pass->buffers->saved, pass->stage->layout.saved.dlogits);
 }
 
 /* Boundary k within the stage, as the position it has among those that SAVED and WSTATE hold. */
@@ -79,18 +90,18 @@ static size_t boundary_inside(const pass_t *pass, int k)
 }
 
 /* x_k to write: every boundary but the ACT_IN of a stage that is not the first. */
-static float *activation_out(const pass_t *pass, int k)
+static void *activation_out(const pass_t *pass, int k)
 {
     const dpr_stage_shape_t *shape = &pass->stage->layout.shape;
     const dpr_saved_place_t *place = &pass->stage->layout.saved;
     if (k == shape->blocks && !shape->is_last) {
         return pass->buffers->act_out;
     }
-    return floats_at(pass->buffers->saved,
-                     place->boundaries + boundary_inside(pass, k) * place->boundary_stride);
+    return at(pass->buffers->saved,
+              place->boundaries + boundary_inside(pass, k) * place->boundary_stride);
 }
 
-static const float *activation(const pass_t *pass, int k)
+static const void *activation(const pass_t *pass, int k)
 {
     if (k == 0 && !pass->stage->layout.shape.is_first) {
         return pass->buffers->act_in;
@@ -99,17 +110,17 @@ static const float *activation(const pass_t *pass, int k)
 }
 
 /* g_k to write: every boundary but the GRAD_IN of a stage that is not the last. */
-static float *boundary_gradient_out(const pass_t *pass, int k)
+static void *boundary_gradient_out(const pass_t *pass, int k)
 {
     const dpr_wstate_place_t *place = &pass->stage->layout.wstate;
     if (k == 0 && !pass->stage->layout.shape.is_first) {
         return pass->buffers->grad_out;
     }
-    return floats_at(pass->buffers->wstate,
-                     place->boundaries + boundary_inside(pass, k) * place->boundary_stride);
+    return at(pass->buffers->wstate,
+              place->boundaries + boundary_inside(pass, k) * place->boundary_stride);
 }
 
-static const float *boundary_gradient(const pass_t *pass, int k)
+static const void *boundary_gradient(const pass_t *pass, int k)
 {
     const dpr_stage_shape_t *shape = &pass->stage->layout.shape;
     if (k == shape->blocks && !shape->is_last) {
@@ -118,15 +129,29 @@ static const float *boundary_gradient(const pass_t *pass, int k)
     return boundary_gradient_out(pass, k);
 }
 
+/* The samples as products read them. */
+static const void *input_operand(const pass_t *pass)
+{
+    if (pass->stage->working == NULL) {
+        return pass->buffers->input;
+    }
+    return at(pass->buffers->saved, pass->stage->layout.saved.input);
+}
+
 static dpr_status_t project(const pass_t *pass)
 {
     dpr_kernels_t *kernels = pass->stage->kernels;
     const dpr_model_config_t *c = &pass->stage->config;
+    if (pass->stage->working != NULL) {
+        DPR_TRY(kernels->convert(
+            kernels, pass->stream, (size_t)c->micro_batch_size * (size_t)c->input,
+            pass->buffers->input, at(pass->buffers->saved, pass->stage->layout.saved.input)));
+    }
     return kernels->linear_forward(kernels, pass->stream, c->micro_batch_size, c->input, c->hidden,
-                                   pass->buffers->input,
-                                   parameter(pass, DPR_TENSOR_PROJECTION_WEIGHT, 0),
-                                   parameter(pass, DPR_TENSOR_PROJECTION_BIAS, 0),
-                                   DPR_EPILOGUE_NONE, NULL, activation_out(pass, 0));
+                                   input_operand(pass),
+                                   operand(pass, DPR_TENSOR_PROJECTION_WEIGHT, 0),
+                                   operand(pass, DPR_TENSOR_PROJECTION_BIAS, 0), DPR_EPILOGUE_NONE,
+                                   NULL, activation_out(pass, 0));
 }
 
 static dpr_status_t block_forward(const pass_t *pass, int i)
@@ -136,17 +161,16 @@ static dpr_status_t block_forward(const pass_t *pass, int i)
     const dpr_model_config_t *c = &pass->stage->config;
     const int rows = c->micro_batch_size;
     const block_saved_t s = block_saved(pass, i);
-    const float *x = activation(pass, i);
+    const void *x = activation(pass, i);
     DPR_TRY(kernels->layernorm_forward(kernels, stream, rows, c->hidden, x,
                                        parameter(pass, DPR_TENSOR_GAMMA, i),
                                        parameter(pass, DPR_TENSOR_BETA, i), s.n, s.mean, s.rstd));
     DPR_TRY(kernels->linear_forward(
-        kernels, stream, rows, c->hidden, c->ffn, s.n, parameter(pass, DPR_TENSOR_W1, i),
-        parameter(pass, DPR_TENSOR_B1, i), DPR_EPILOGUE_GELU, s.pre, s.h));
+        kernels, stream, rows, c->hidden, c->ffn, s.n, operand(pass, DPR_TENSOR_W1, i),
+        operand(pass, DPR_TENSOR_B1, i), DPR_EPILOGUE_GELU, s.pre, s.h));
     return kernels->linear_forward(kernels, stream, rows, c->ffn, c->hidden, s.h,
-                                   parameter(pass, DPR_TENSOR_W2, i),
-                                   parameter(pass, DPR_TENSOR_B2, i), DPR_EPILOGUE_RESIDUAL,
-                                   (float *)x, /* a residual is only read */
+                                   operand(pass, DPR_TENSOR_W2, i), operand(pass, DPR_TENSOR_B2, i),
+                                   DPR_EPILOGUE_RESIDUAL, (void *)x, /* a residual is only read */
                                    activation_out(pass, i + 1));
 }
 
@@ -155,12 +179,12 @@ static dpr_status_t classify(const pass_t *pass)
 {
     dpr_kernels_t *kernels = pass->stage->kernels;
     const dpr_model_config_t *c = &pass->stage->config;
-    float *logits = dlogits(pass);
+    void *logits = dlogits(pass);
     DPR_TRY(kernels->linear_forward(kernels, pass->stream, c->micro_batch_size, c->hidden,
                                     c->classes, activation(pass, pass->stage->layout.shape.blocks),
-                                    parameter(pass, DPR_TENSOR_CLASSIFIER_WEIGHT, 0),
-                                    parameter(pass, DPR_TENSOR_CLASSIFIER_BIAS, 0),
-                                    DPR_EPILOGUE_NONE, NULL, logits));
+                                    operand(pass, DPR_TENSOR_CLASSIFIER_WEIGHT, 0),
+                                    operand(pass, DPR_TENSOR_CLASSIFIER_BIAS, 0), DPR_EPILOGUE_NONE,
+                                    NULL, logits));
     return kernels->softmax_cross_entropy(kernels, pass->stream, c->micro_batch_size, c->classes,
                                           logits, pass->buffers->labels, pass->loss_scale, logits,
                                           pass->buffers->result);
@@ -172,7 +196,7 @@ static dpr_status_t classifier_backward_input(const pass_t *pass)
     const dpr_model_config_t *c = &pass->stage->config;
     return kernels->linear_backward_input(
         kernels, pass->stream, c->micro_batch_size, c->hidden, c->classes, dlogits(pass),
-        parameter(pass, DPR_TENSOR_CLASSIFIER_WEIGHT, 0), NULL,
+        operand(pass, DPR_TENSOR_CLASSIFIER_WEIGHT, 0), NULL,
         boundary_gradient_out(pass, pass->stage->layout.shape.blocks));
 }
 
@@ -195,11 +219,11 @@ static dpr_status_t block_backward_input(const pass_t *pass, int i)
     const int rows = c->micro_batch_size;
     const block_saved_t s = block_saved(pass, i);
     const block_wstate_t w = block_wstate(pass, i);
-    const float *dy = boundary_gradient(pass, i + 1);
+    const void *dy = boundary_gradient(pass, i + 1);
     DPR_TRY(kernels->linear_backward_input(kernels, stream, rows, c->ffn, c->hidden, dy,
-                                           parameter(pass, DPR_TENSOR_W2, i), s.pre, w.da));
+                                           operand(pass, DPR_TENSOR_W2, i), s.pre, w.da));
     DPR_TRY(kernels->linear_backward_input(kernels, stream, rows, c->hidden, c->ffn, w.da,
-                                           parameter(pass, DPR_TENSOR_W1, i), NULL, w.dn));
+                                           operand(pass, DPR_TENSOR_W1, i), NULL, w.dn));
     return kernels->layernorm_backward_input(
         kernels, stream, rows, c->hidden, w.dn, activation(pass, i),
         parameter(pass, DPR_TENSOR_GAMMA, i), s.mean, s.rstd, dy, boundary_gradient_out(pass, i));
@@ -229,7 +253,7 @@ static dpr_status_t projection_backward_weight(const pass_t *pass)
     dpr_kernels_t *kernels = pass->stage->kernels;
     const dpr_model_config_t *c = &pass->stage->config;
     return kernels->linear_backward_weight(
-        kernels, pass->stream, c->micro_batch_size, c->input, c->hidden, pass->buffers->input,
+        kernels, pass->stream, c->micro_batch_size, c->input, c->hidden, input_operand(pass),
         boundary_gradient(pass, 0), gradient(pass, DPR_TENSOR_PROJECTION_WEIGHT, 0),
         gradient(pass, DPR_TENSOR_PROJECTION_BIAS, 0));
 }
@@ -350,11 +374,13 @@ dpr_status_t dpr_stage_backward(dpr_stage_t *stage, dpr_stream_t *stream,
 
 dpr_status_t dpr_stage_forward_backward(dpr_stage_t *f_stage, const dpr_stage_buffers_t *f_buffers,
                                         dpr_stage_t *b_stage, const dpr_stage_buffers_t *b_buffers,
-                                        dpr_stream_t *stream, float loss_scale)
+                                        dpr_stream_t *stream, dpr_stream_t *second,
+                                        float loss_scale)
 {
     const pass_t f = {
         .stage = f_stage, .stream = stream, .buffers = f_buffers, .loss_scale = loss_scale};
-    const pass_t b = {.stage = b_stage, .stream = stream, .buffers = b_buffers};
+    const pass_t b = {
+        .stage = b_stage, .stream = second != NULL ? second : stream, .buffers = b_buffers};
     check_forward(&f);
     check_backward(&b);
     const int f_parts = part_count(&f);

@@ -100,6 +100,10 @@ static dpr_stage_memory_t mlp_stage(checked_t *checked, const dpr_mlp_model_t *m
         stage.saved_bytes = checked_add(checked, stage.saved_bytes,
                                         buffer(checked, rows, (uint64_t)model->classes, e));
     }
+    if (is_first && model->dtype == DPR_DTYPE_BF16) { /* the input's copy (stage_layout.h) */
+        stage.saved_bytes = checked_add(checked, stage.saved_bytes,
+                                        buffer(checked, rows, (uint64_t)model->input, e));
+    }
     return stage;
 }
 

@@ -175,27 +175,31 @@ static dpr_status_t correct_links(const dpr_durations_t *durations, size_t messa
     return DPR_OK;
 }
 
-/* One step of which only the timeline is kept. */
+/* One step of which only the timeline is kept; the update belongs to it for what it does to caches.
+ */
 static dpr_status_t play_step(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                              int slot, double offset_sec, dpr_timeline_t *timeline)
+                              int slot, float loss_scale, double offset_sec,
+                              dpr_timeline_t *timeline)
 {
     if (dpr_device_clock(device) != DPR_CLOCK_WALL) {
         dpr_device_clock_rebase(device);
     }
-    DPR_TRY(dpr_pipeline_forward_backward(pipeline, slot, 1.0f));
+    DPR_TRY(dpr_pipeline_forward_backward(pipeline, slot, loss_scale));
+    DPR_TRY(dpr_pipeline_rehearse_update(pipeline));
     DPR_TRY(dpr_pipeline_synchronize(pipeline));
     return dpr_measure_timeline(comm, dpr_pipeline_executor(pipeline), offset_sec, timeline);
 }
 
 static dpr_status_t play_steps(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, double offset_sec, dpr_durations_t *durations)
+                               int slot, float loss_scale, double offset_sec,
+                               dpr_durations_t *durations)
 {
     const size_t nodes = (size_t)durations->graph->node_count;
     dpr_timeline_t timeline;
     dpr_status_t status = DPR_OK;
     DPR_TRY(dpr_timeline_init(&timeline, durations->graph));
     for (int k = -WARM_UP_STEPS; k < durations->steps && status == DPR_OK; k++) {
-        status = play_step(pipeline, comm, device, slot, offset_sec, &timeline);
+        status = play_step(pipeline, comm, device, slot, loss_scale, offset_sec, &timeline);
         for (size_t n = 0; n < nodes && k >= 0; n++) {
             durations->sec[(size_t)k * nodes + n] = timeline.end[n] - timeline.start[n];
         }
@@ -205,14 +209,15 @@ static dpr_status_t play_steps(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_d
 }
 
 dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, int steps, double offset_sec, dpr_cost_table_t *table,
-                               dpr_durations_t *out)
+                               int slot, float loss_scale, int steps, double offset_sec,
+                               dpr_cost_table_t *table, dpr_durations_t *out)
 {
     dpr_durations_t durations = {.graph = dpr_pipeline_graph(pipeline), .steps = steps};
     dpr_status_t status;
     DPR_TRY(dpr_calloc((size_t)steps * (size_t)durations.graph->node_count, sizeof(double),
                        &durations.sec));
-    DPR_TRY_GOTO(play_steps(pipeline, comm, device, slot, offset_sec, &durations), free_durations);
+    DPR_TRY_GOTO(play_steps(pipeline, comm, device, slot, loss_scale, offset_sec, &durations),
+                 free_durations);
     DPR_TRY_GOTO(fill_ops(&durations, table), free_durations);
     if (dpr_device_clock(device) == DPR_CLOCK_WALL) {
         DPR_TRY_GOTO(correct_links(&durations, dpr_pipeline_message_bytes(pipeline), table),

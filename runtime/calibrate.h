@@ -4,10 +4,11 @@
  *
  * Links: exchanges between the two ends of every channel, one pair at a time while all others
  * sleep: latency from empty messages, bandwidth from messages of the real size. Ops: the real
- * program is played on the real buffers with gradients thrown away, so that caches, neighbours and
- * interleaving are those of the run; each kind's cost on each stage is the mean over the
- * micro-batches and steps of the middle half of what was seen (which leaves out what the operating
- * system interrupted). Under the wall clock the links' latencies are corrected by the same steps.
+ * program is played on the real buffers, its gradients thrown away and the update rehearsed, so
+ * that caches, neighbours and interleaving are those of the run; each kind's cost on each stage is
+ * the mean over the micro-batches and steps of the middle half of what was seen (which leaves out
+ * what the operating system interrupted). Under the wall clock the links' latencies are corrected
+ * by the same steps.
  */
 #ifndef DPR_RUNTIME_CALIBRATE_H
 #define DPR_RUNTIME_CALIBRATE_H
@@ -27,13 +28,14 @@ dpr_status_t dpr_calibrate_links(dpr_comm_t *comm, const dpr_graph_t *graph, siz
                                  double *offset_uncertainty_sec);
 
 /*
- * Plays `steps` steps (after two that are not counted) on batch buffer `slot`, which must be
- * loaded. Fills the table's op costs and `durations` (release with dpr_durations_free), the same on
- * all ranks. Collective. Errors: those of the pipeline, DPR_ERR_MEMORY.
+ * Plays `steps` steps (after two that are not counted) with `loss_scale`, rehearsing the update, on
+ * batch buffer `slot`, which must be loaded. Fills the table's op costs and `durations` (release
+ * with dpr_durations_free), the same on all ranks. Collective. Errors: those of the pipeline,
+ * DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, int steps, double offset_sec, dpr_cost_table_t *table,
-                               dpr_durations_t *durations);
+                               int slot, float loss_scale, int steps, double offset_sec,
+                               dpr_cost_table_t *table, dpr_durations_t *durations);
 
 /*
  * The same table from durations that are known: each op's and link's mean, a link's as pure

@@ -21,8 +21,11 @@ void dpr_train_config_default(dpr_train_config_t *config)
         .epochs = 3,
         .seed = 1,
         .device = "auto",
+        .comm = "auto",
+        .timeout_sec = 600.0,
+        .refresh_steps = -1,
         .clock = "auto",
-        .calibrate_steps = 10,
+        .calibrate_steps = 30,
         .recv_ahead = 2,
     };
     dpr_optimizer_config_default(&config->optimizer);
@@ -66,9 +69,11 @@ static dpr_status_t check_numbers(const dpr_train_config_t *config)
         {"--epochs", config->epochs, 1, 1000000},
         {"--steps", config->steps, 0, 1000000000},
         {"--calibrate", config->calibrate_steps, 1, 1000},
+        {"--refresh", config->refresh_steps, -1, 1000000000},
         {"--recv-slots", config->recv_slots, 0, DPR_MAX_MICRO_BATCHES},
         {"--recv-ahead", config->recv_ahead, 0, DPR_MAX_MICRO_BATCHES},
         {"--send-slots", config->send_slots, 0, DPR_MAX_MICRO_BATCHES},
+        {"--comm-ctas", config->comm_ctas, 0, 64},
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         DPR_TRY(check_range(ranges[i].option, ranges[i].value, ranges[i].least, ranges[i].most));
@@ -79,10 +84,17 @@ static dpr_status_t check_numbers(const dpr_train_config_t *config)
 dpr_status_t dpr_train_config_check(const dpr_train_config_t *config)
 {
     static const char *const devices[] = {"auto", "host", "cuda", NULL};
+    static const char *const comms[] = {"auto", "nccl", "mpi", NULL};
     static const char *const clocks[] = {"auto", "wall", "core", "model", NULL};
     DPR_TRY(check_numbers(config));
     DPR_TRY(check_word("--device", config->device, devices));
     DPR_TRY(check_word("--clock", config->clock, clocks));
+    DPR_TRY(check_word("--comm", config->comm, comms));
+    if (!(config->timeout_sec >= 0.0 && config->timeout_sec <= 1e6)) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "--timeout %g is out of range: give seconds, from 0 (never) to 1000000",
+                        config->timeout_sec);
+    }
     if (strcmp(config->clock, "model") == 0 && config->cost_model == NULL) {
         return dpr_fail(DPR_ERR_INVALID, "--clock model needs --cost-model: give costs such as "
                                          "F=1e-3,I=1e-3,W=1e-3,wire=1e-4, or a cost file");
@@ -191,7 +203,8 @@ size_t dpr_train_config_format(const dpr_train_config_t *config, char *text, siz
         "--hidden %d\n--ffn %d\n--blocks %d\n--data %s\n--epochs %d\n--steps %ld\n"
         "--optimizer %s\n--lr %.9g\n--beta1 %.9g\n--beta2 %.9g\n--momentum %.9g\n"
         "--weight-decay %.9g\n--clip %.9g\n--warmup %ld\n--lr-schedule %s\n--min-lr %.9g\n"
-        "--seed %llu\n--device %s\n--clock %s\n--cost-model %s\n--calibrate %d\n--verify %d\n"
+        "--seed %llu\n--dtype %s\n--device %s\n--comm %s\n--comm-ctas %d\n--cuda-graph %d\n"
+        "--timeout %.9g\n--clock %s\n--cost-model %s\n--calibrate %d\n--refresh %ld\n--verify %d\n"
         "--recv-slots %d\n--recv-ahead %d\n--send-slots %d\n--chaos %llu\n"
         "--memory-limit %llu\n",
         or_auto(config->schedule), or_auto(config->schedule_file), config->micro_batches,
@@ -200,9 +213,10 @@ size_t dpr_train_config_format(const dpr_train_config_t *config, char *text, siz
         dpr_optimizer_kind_name(o->kind), (double)o->learning_rate, (double)o->beta1,
         (double)o->beta2, (double)o->momentum, (double)o->weight_decay, (double)o->clip_norm,
         (long)o->warmup_steps, dpr_lr_schedule_name(o->schedule), (double)o->min_lr_fraction,
-        (unsigned long long)config->seed, config->device, config->clock,
-        or_auto(config->cost_model), config->calibrate_steps, config->verify, config->recv_slots,
-        config->recv_ahead, config->send_slots, (unsigned long long)config->chaos_seed,
-        (unsigned long long)config->memory_limit_bytes);
+        (unsigned long long)config->seed, dpr_dtype_name(config->dtype), config->device,
+        config->comm, config->comm_ctas, config->cuda_graph, config->timeout_sec, config->clock,
+        or_auto(config->cost_model), config->calibrate_steps, config->refresh_steps, config->verify,
+        config->recv_slots, config->recv_ahead, config->send_slots,
+        (unsigned long long)config->chaos_seed, (unsigned long long)config->memory_limit_bytes);
     return (size_t)length;
 }

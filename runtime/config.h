@@ -4,6 +4,7 @@
 #ifndef DPR_RUNTIME_CONFIG_H
 #define DPR_RUNTIME_CONFIG_H
 
+#include "base/dtype.h"
 #include "runtime/optimizer.h"
 #include "schedule/program.h"
 
@@ -23,7 +24,13 @@ typedef struct dpr_train_config {
     long steps; /* 0: what the epochs make */
     dpr_optimizer_config_t optimizer;
     uint64_t seed;
+    dpr_dtype_t dtype;
     const char *device;     /* "auto", "host", "cuda" */
+    const char *comm;       /* "auto", "nccl", "mpi" */
+    int comm_ctas;          /* nccl: CTAs of a communicator; 0: device_choice.h's default */
+    bool cuda_graph;        /* the step is recorded once and replayed */
+    long refresh_steps;     /* predict anew after so many steps; 0: never; -1: half of them */
+    double timeout_sec;     /* a step that takes longer ends the job; 0: never */
     const char *clock;      /* "auto", "wall", "core", "model" */
     const char *cost_model; /* cost_file.h; NULL: none */
     int calibrate_steps;

@@ -1,4 +1,5 @@
-/* Plays one rank's commands; how they are made is in executor_plan.c. */
+/* Plays one rank's commands; how they are made is in executor_plan.c, and how one sees where they
+ * stand in executor_watch.c. */
 #include <time.h>
 
 #include "runtime/executor_impl.h"
@@ -8,6 +9,13 @@ static double thread_cpu_sec(void)
     struct timespec now;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* All event waits are made here, so that a test can leave one out. */
+static dpr_status_t wait_for(const dpr_executor_t *executor, dpr_stream_t *stream,
+                             dpr_event_t *event, int32_t number)
+{
+    return number == executor->parts.drop_wait ? DPR_OK : dpr_stream_wait_event(stream, event);
 }
 
 /* The cell's buffers with what the batch adds for this step. */
@@ -28,6 +36,29 @@ static dpr_stage_buffers_t with_batch(const dpr_stage_buffers_t *fixed,
     return buffers;
 }
 
+/* What the command's own waits hold back, they hold back for the second stream, too: it waits for
+ * the command's start, which stands after them. */
+static dpr_status_t enqueue_forward_backward(const dpr_executor_t *executor,
+                                             const command_t *command,
+                                             const dpr_executor_batch_t *batch)
+{
+    const dpr_node_t *node = &executor->parts.graph->nodes[command->node];
+    const dpr_stage_buffers_t f_buffers = with_batch(&command->buffers, batch, node->micro_batch);
+    const dpr_stage_buffers_t b_buffers =
+        with_batch(&command->b_buffers, batch, node->b_micro_batch);
+    dpr_stream_t *second = executor->parts.second;
+    if (second != NULL) {
+        DPR_TRY(wait_for(executor, second, command->start, command->fork_number));
+    }
+    DPR_TRY(dpr_stage_forward_backward(command->stage, &f_buffers, command->b_stage, &b_buffers,
+                                       command->stream, second, batch->loss_scale));
+    if (second == NULL) {
+        return DPR_OK;
+    }
+    DPR_TRY(dpr_event_record(command->joined, second));
+    return wait_for(executor, command->stream, command->joined, command->fork_number + 1);
+}
+
 static dpr_status_t enqueue_compute(const dpr_executor_t *executor, const command_t *command,
                                     const dpr_executor_batch_t *batch)
 {
@@ -44,12 +75,8 @@ static dpr_status_t enqueue_compute(const dpr_executor_t *executor, const comman
         return dpr_stage_backward_input(command->stage, stream, &main_buffers);
     case DPR_NODE_W:
         return dpr_stage_backward_weight(command->stage, stream, &main_buffers);
-    case DPR_NODE_FB: {
-        const dpr_stage_buffers_t b_buffers =
-            with_batch(&command->b_buffers, batch, node->b_micro_batch);
-        return dpr_stage_forward_backward(command->stage, &main_buffers, command->b_stage,
-                                          &b_buffers, stream, batch->loss_scale);
-    }
+    case DPR_NODE_FB:
+        return enqueue_forward_backward(executor, command, batch);
     case DPR_NODE_SEND_ACT:
     case DPR_NODE_SEND_GRAD:
         break;
@@ -80,7 +107,8 @@ static dpr_status_t enqueue_command(const dpr_executor_t *executor, const comman
                                     const dpr_executor_batch_t *batch)
 {
     for (int32_t i = 0; i < command->wait_count; i++) {
-        DPR_TRY(dpr_stream_wait_event(command->stream, executor->waits[command->wait_begin + i]));
+        const wait_t *wait = &executor->waits[command->wait_begin + i];
+        DPR_TRY(wait_for(executor, command->stream, wait->event, wait->number));
     }
     DPR_TRY(dpr_event_record(command->start, command->stream));
     DPR_TRY(enqueue_work(executor, command, batch));
@@ -95,16 +123,46 @@ dpr_status_t dpr_executor_enqueue(dpr_executor_t *executor, const dpr_executor_b
 {
     const double begin = thread_cpu_sec();
     for (int32_t i = 0; i < executor->command_count; i++) {
-        DPR_TRY(enqueue_command(executor, &executor->commands[i], batch));
+        const command_t *command = &executor->commands[i];
+        atomic_store_explicit(&executor->enqueued, i, memory_order_release);
+        dpr_device_range_begin(executor->parts.device, command->name);
+        const dpr_status_t status = enqueue_command(executor, command, batch);
+        dpr_device_range_end(executor->parts.device);
+        DPR_TRY(status);
     }
+    atomic_store_explicit(&executor->enqueued, executor->command_count, memory_order_release);
     executor->scheduler_cpu_sec += thread_cpu_sec() - begin;
     executor->commands_enqueued += (uint64_t)executor->command_count;
+    return DPR_OK;
+}
+
+dpr_status_t dpr_executor_enqueue_joined(dpr_executor_t *executor,
+                                         const dpr_executor_batch_t *batch)
+{
+    DPR_TRY(dpr_event_record(executor->forked, executor->parts.compute));
+    for (int32_t b = 0; b < executor->branch_count; b++) {
+        const branch_t *branch = &executor->branches[b];
+        if (branch->fork_number > 0) {
+            DPR_TRY(wait_for(executor, branch->stream, executor->forked, branch->fork_number));
+        }
+    }
+    DPR_TRY(dpr_executor_enqueue(executor, batch));
+    for (int32_t b = 0; b < executor->branch_count; b++) {
+        const branch_t *branch = &executor->branches[b];
+        DPR_TRY(dpr_event_record(branch->joined, branch->stream));
+        DPR_TRY(wait_for(executor, executor->parts.compute, branch->joined, branch->join_number));
+    }
     return DPR_OK;
 }
 
 int32_t dpr_executor_command_count(const dpr_executor_t *executor)
 {
     return executor->command_count;
+}
+
+const char *dpr_executor_command_name(const dpr_executor_t *executor, int32_t command)
+{
+    return executor->commands[command].name;
 }
 
 void dpr_executor_collect(const dpr_executor_t *executor, dpr_record_t *records)

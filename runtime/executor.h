@@ -10,8 +10,15 @@
  * stream; edges within a stream are kept by its order, edges from another rank arrive as transfers.
  * Receives stand as early as their buffer slot allows, sends right after their producer.
  *
+ * F&B may use a second compute stream for its backward. Everything else stays in order on the
+ * first:
+ *
+ *     compute  wait ... start -+- F -------- wait joined - end
+ *     second                   +- wait start - B - joined
+ *
  * In a step nothing is allocated or locked and the host never waits for the device (but for room in
- * a stream's queue).
+ * a stream's queue). Each command is enqueued within a range named after it ("F s3 m7",
+ * "F s3 m7 & B s1 m2", "send act s3 m7 to 4"; a transfer's stage is its producer's).
  */
 #ifndef DPR_RUNTIME_EXECUTOR_H
 #define DPR_RUNTIME_EXECUTOR_H
@@ -35,12 +42,16 @@ typedef struct dpr_executor_parts {
     int rank;
     dpr_device_t *device;
     dpr_stream_t *compute;
+    dpr_stream_t *second;       /* for the backward of F&B; NULL: it goes with the forward */
     const dpr_link_t *links;    /* [channel_count] */
     dpr_stage_t *const *stages; /* [S]; NULL where this rank does not hold the stage */
     const dpr_arena_t *arena;
     void *arena_base;
     const double *cost; /* [node_count]: read at each step; virtual clocks charge it */
     bool poison; /* overwrite buffers with NaN when their life ends (to expose stale reads) */
+    /* Fault injection, for tests alone: the number of the event wait that is left out, so that a
+     * test can show that it would be missed (dpr_executor_wait); 0: none. */
+    int32_t drop_wait;
 } dpr_executor_parts_t;
 
 dpr_status_t dpr_executor_create(const dpr_executor_parts_t *parts, dpr_executor_t **executor);
@@ -60,6 +71,13 @@ typedef struct dpr_executor_batch {
 /* Enqueues a whole step. The previous one must be complete (its events are recorded again). */
 dpr_status_t dpr_executor_enqueue(dpr_executor_t *executor, const dpr_executor_batch_t *batch);
 
+/*
+ * The same, with all streams forked from the compute stream at the start and joined to it at the
+ * end, so that a recording that was begun on the compute stream has it all.
+ */
+dpr_status_t dpr_executor_enqueue_joined(dpr_executor_t *executor,
+                                         const dpr_executor_batch_t *batch);
+
 /* One command as it ran: for a transfer `ready_sec` is when this end was ready, for a compute op
  * its start. A transfer has one record on each of its two ranks. */
 typedef struct dpr_record {
@@ -70,6 +88,42 @@ typedef struct dpr_record {
 } dpr_record_t;
 
 int32_t dpr_executor_command_count(const dpr_executor_t *executor);
+/* "recv act s3 m7 from 2"; command from 0 to the count - 1, in the order of enqueuing. */
+const char *dpr_executor_command_name(const dpr_executor_t *executor, int32_t command);
+
+/*
+ * The event waits of a step, numbered from 1 in the order of enqueuing, fork and join of each F&B
+ * after the waits of its command; the last are those of dpr_executor_enqueue_joined: each stream's
+ * join and, before it, its fork, where no wait of the stream's first command is one already.
+ */
+typedef enum dpr_executor_wait_kind {
+    DPR_EXECUTOR_WAIT_EDGE,     /* of the graph, from command `source` to `command` */
+    DPR_EXECUTOR_WAIT_FORK,     /* F&B `command`: the second stream waits for its start */
+    DPR_EXECUTOR_WAIT_JOIN,     /* F&B `command`: the first stream waits for the backward */
+    DPR_EXECUTOR_WAIT_ALL_FORK, /* a whole stream, of its first command, for the step's start */
+    DPR_EXECUTOR_WAIT_ALL_JOIN, /* the step's end for a whole stream, of its first command */
+} dpr_executor_wait_kind_t;
+typedef struct dpr_executor_wait {
+    dpr_executor_wait_kind_t kind;
+    int32_t command;
+    int32_t command_node;
+    int32_t source; /* EDGE; else -1 */
+    int32_t source_node;
+} dpr_executor_wait_t;
+int32_t dpr_executor_wait_count(const dpr_executor_t *executor);
+void dpr_executor_wait(const dpr_executor_t *executor, int32_t number, dpr_executor_wait_t *wait);
+
+/*
+ * What the step under way waits for, for a person: of each stream the first command that has not
+ * ended, as "waits in recv act s3 m7 from 2; compute waits for F s3 m7", and where the scheduler
+ * stands if it has not enqueued everything. Returns the number of these parts (0: all has ended;
+ * text is ""). `since_sec`, by the device's clock: an event reached earlier does not count as
+ * reached, as a recording that is played again shows its events' earlier times until it gets to
+ * them; -INFINITY where the step was enqueued. Any thread, also while the step is being enqueued;
+ * `text` is cut at `size`.
+ */
+int dpr_executor_describe_waits(const dpr_executor_t *executor, double since_sec, char *text,
+                                size_t size);
 
 /* Reads the times of the last step, which must be complete; `records` has room for command_count.
  */

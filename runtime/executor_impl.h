@@ -1,11 +1,12 @@
 /*
- * The executor's own data: commands, and what they point to. Shared by executor.c and
- * executor_plan.c only.
+ * The executor's own data: commands, and what they point to. Shared by executor.c,
+ * executor_plan.c and executor_watch.c only.
  */
 #ifndef DPR_RUNTIME_EXECUTOR_IMPL_H
 #define DPR_RUNTIME_EXECUTOR_IMPL_H
 
 #include <assert.h>
+#include <stdatomic.h>
 
 #include "runtime/executor.h"
 
@@ -20,7 +21,23 @@ typedef struct dying_buffer {
     size_t bytes;
 } dying_buffer_t;
 
-enum { DYING_MAX = 4 };
+enum { DYING_MAX = 4, NAME_BYTES = 64 };
+
+/* An event wait of a command, with its number (executor.h). */
+typedef struct wait {
+    dpr_event_t *event;
+    int32_t source; /* the command whose end it is */
+    int32_t number;
+} wait_t;
+
+/* A stream other than compute's, as dpr_executor_enqueue_joined forks and joins it. */
+typedef struct branch {
+    dpr_stream_t *stream;
+    dpr_event_t *joined;
+    int32_t command;     /* its first */
+    int32_t fork_number; /* 0: its first command waits for one of another stream, which forks it */
+    int32_t join_number;
+} branch_t;
 
 typedef struct command {
     int32_t node;
@@ -30,6 +47,9 @@ typedef struct command {
     dpr_stream_t *stream;
     dpr_event_t *start;
     dpr_event_t *end;
+    dpr_event_t *joined; /* F&B on two streams: the end of the backward; else NULL */
+    int32_t fork_number; /* of its waits; the join's is the next */
+    char name[NAME_BYTES];
 
     dpr_comm_channel_t *channel; /* transfers */
     void *message;
@@ -48,7 +68,12 @@ struct dpr_executor {
     size_t message_bytes;
     int32_t command_count;
     command_t *commands;
-    dpr_event_t **waits;
+    wait_t *waits;
+    int32_t wait_count; /* all numbers, also those of forks and joins */
+    int32_t branch_count;
+    branch_t *branches;
+    dpr_event_t *forked;      /* the start of a joined step */
+    _Atomic int32_t enqueued; /* commands of the step under way, for executor_watch.c */
     double scheduler_cpu_sec;
     uint64_t commands_enqueued;
 };

@@ -2,6 +2,7 @@
  * Makes a rank's command list from the graph: the order of enqueuing, and each command's stream,
  * events, waits and buffers.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
@@ -112,6 +113,29 @@ static void plan_transfer(dpr_executor_t *executor, command_t *command)
     }
 }
 
+static void name_command(const dpr_graph_t *graph, command_t *command)
+{
+    static const char *const compute[] = {[DPR_NODE_F] = "F",
+                                          [DPR_NODE_B] = "B",
+                                          [DPR_NODE_I] = "I",
+                                          [DPR_NODE_W] = "W",
+                                          [DPR_NODE_FB] = "F"};
+    const dpr_node_t *node = &graph->nodes[command->node];
+    char *name = command->name;
+    if (command->role != ROLE_COMPUTE) {
+        const bool is_send = command->role == ROLE_SEND;
+        snprintf(name, NAME_BYTES, "%s %s s%d m%d %s %d", is_send ? "send" : "recv",
+                 node->kind == DPR_NODE_SEND_ACT ? "act" : "grad", node->stage, node->micro_batch,
+                 is_send ? "to" : "from", is_send ? node->peer : node->rank);
+    } else if (node->kind == DPR_NODE_FB) {
+        snprintf(name, NAME_BYTES, "F s%d m%d & B s%d m%d", node->stage, node->micro_batch,
+                 node->b_stage, node->b_micro_batch);
+    } else {
+        snprintf(name, NAME_BYTES, "%s s%d m%d", compute[node->kind], node->stage,
+                 node->micro_batch);
+    }
+}
+
 static void plan_command(planner_t *planner, int32_t node, role_t role)
 {
     dpr_executor_t *executor = planner->executor;
@@ -124,6 +148,7 @@ static void plan_command(planner_t *planner, int32_t node, role_t role)
     } else {
         plan_transfer(executor, command);
     }
+    name_command(planner->graph, command);
 }
 
 /* Plans every receive whose buffer slot has been freed by what is planned so far. */
@@ -189,18 +214,62 @@ static void plan_waits(planner_t *planner)
             const int32_t source = planner->command_of[graph->edges[e].from];
             if (source >= 0 && executor->commands[source].stream != command->stream) {
                 assert(source < i); /* the graph has no cycle, so its event is recorded before */
-                executor->waits[count++] = executor->commands[source].end;
+                executor->waits[count++] = (wait_t){.event = executor->commands[source].end,
+                                                    .source = source,
+                                                    .number = ++executor->wait_count};
             }
         }
         command->wait_count = count - command->wait_begin;
+        if (command->joined != NULL) {
+            command->fork_number = executor->wait_count + 1;
+            executor->wait_count += 2;
+        }
+    }
+}
+
+/* The streams besides compute's, in the order of their first commands. F&B's second stream is not
+ * among them: every F&B forks and joins it. */
+static void plan_branches(dpr_executor_t *executor)
+{
+    for (int32_t i = 0; i < executor->command_count; i++) {
+        dpr_stream_t *stream = executor->commands[i].stream;
+        bool known = stream == executor->parts.compute;
+        for (int32_t b = 0; b < executor->branch_count && !known; b++) {
+            known = executor->branches[b].stream == stream;
+        }
+        if (!known) {
+            executor->branches[executor->branch_count++] =
+                (branch_t){.stream = stream, .command = i};
+        }
+    }
+    for (int32_t b = 0; b < executor->branch_count; b++) {
+        branch_t *branch = &executor->branches[b];
+        if (executor->commands[branch->command].wait_count == 0) {
+            branch->fork_number = ++executor->wait_count;
+        }
+        branch->join_number = ++executor->wait_count;
     }
 }
 
 static dpr_status_t create_events(dpr_executor_t *executor)
 {
+    dpr_device_t *device = executor->parts.device;
     for (int32_t i = 0; i < executor->command_count; i++) {
-        DPR_TRY(dpr_event_create(executor->parts.device, &executor->commands[i].start));
-        DPR_TRY(dpr_event_create(executor->parts.device, &executor->commands[i].end));
+        command_t *command = &executor->commands[i];
+        DPR_TRY(dpr_event_create(device, &command->start));
+        DPR_TRY(dpr_event_create(device, &command->end));
+        if (executor->parts.second != NULL &&
+            executor->parts.graph->nodes[command->node].kind == DPR_NODE_FB) {
+            DPR_TRY(dpr_event_create(device, &command->joined));
+        }
+    }
+    return dpr_event_create(device, &executor->forked);
+}
+
+static dpr_status_t create_branch_events(dpr_executor_t *executor)
+{
+    for (int32_t b = 0; b < executor->branch_count; b++) {
+        DPR_TRY(dpr_event_create(executor->parts.device, &executor->branches[b].joined));
     }
     return DPR_OK;
 }
@@ -254,12 +323,16 @@ static dpr_status_t plan(dpr_executor_t *executor)
     dpr_status_t status;
     count_local(executor->parts.graph, executor->parts.rank, &commands, &waits);
     DPR_TRY(dpr_calloc(commands, sizeof(command_t), &executor->commands));
-    DPR_TRY(dpr_calloc(waits, sizeof(dpr_event_t *), &executor->waits));
+    DPR_TRY(dpr_calloc(waits, sizeof(wait_t), &executor->waits));
+    DPR_TRY(dpr_calloc((size_t)executor->parts.graph->channel_count, sizeof(branch_t),
+                       &executor->branches));
     DPR_TRY_GOTO(planner_init(&planner, executor), free_planner);
     plan_order(&planner);
     assert((size_t)executor->command_count == commands);
     DPR_TRY_GOTO(create_events(executor), free_planner);
     plan_waits(&planner);
+    plan_branches(executor);
+    DPR_TRY_GOTO(create_branch_events(executor), free_planner);
 
 free_planner:
     planner_free(&planner);
@@ -289,7 +362,13 @@ void dpr_executor_destroy(dpr_executor_t *executor)
     for (int32_t i = 0; i < executor->command_count; i++) {
         dpr_event_destroy(executor->commands[i].start);
         dpr_event_destroy(executor->commands[i].end);
+        dpr_event_destroy(executor->commands[i].joined);
     }
+    for (int32_t b = 0; b < executor->branch_count; b++) {
+        dpr_event_destroy(executor->branches[b].joined);
+    }
+    dpr_event_destroy(executor->forked);
+    free(executor->branches);
     free(executor->waits);
     free(executor->commands);
     free(executor);

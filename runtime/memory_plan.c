@@ -54,7 +54,9 @@ static void add_stages(tally_t *tally, const dpr_memory_parts_t *parts, int rank
             tally->overflow = true;
             return;
         }
-        memory->stage_bytes = plus(tally, memory->stage_bytes, 2 * parameters * sizeof(float));
+        memory->stage_bytes =
+            plus(tally, memory->stage_bytes,
+                 plus(tally, 2 * parameters * sizeof(float), parts->shapes[s].working_bytes));
         if (parts->optimizer != NULL) {
             memory->optimizer_bytes = plus(tally, memory->optimizer_bytes,
                                            dpr_optimizer_bytes(parts->optimizer, parameters));
@@ -90,14 +92,15 @@ dpr_status_t dpr_memory_of_rank(const dpr_memory_parts_t *parts, int rank,
                                 dpr_pipeline_memory_t *out)
 {
     tally_t tally = {false};
-    dpr_pipeline_memory_t memory = {0};
+    dpr_pipeline_memory_t memory = {.workspace_bytes = parts->workspace_bytes};
     DPR_TRY(arena_bytes_of(parts->train, rank, parts->shapes, &memory.arena_bytes));
     DPR_TRY(arena_bytes_of(parts->eval, rank, parts->shapes, &memory.arena_bytes));
     add_stages(&tally, parts, rank, &memory);
     add_batches(&tally, parts, rank, &memory);
     /* pipeline_impl.h: stats, and clip_factor */
     const size_t stats = (size_t)parts->train->stages + 2 * (size_t)parts->train->micro_batches;
-    memory.rest_bytes = stats * sizeof(double) + sizeof(float);
+    memory.rest_bytes =
+        plus(&tally, stats * sizeof(double) + sizeof(float), parts->workspace_bytes);
     const size_t addends[] = {memory.arena_bytes, memory.stage_bytes, memory.optimizer_bytes,
                               memory.batch_bytes, memory.rest_bytes};
     for (size_t i = 0; i < sizeof addends / sizeof addends[0]; i++) {
@@ -162,7 +165,8 @@ dpr_status_t dpr_memory_predict(const dpr_memory_spec_t *spec, dpr_pipeline_memo
                                       .shapes = lowered.shapes,
                                       .holders = lowered.holders,
                                       .model = &spec->model,
-                                      .optimizer = spec->optimizer};
+                                      .optimizer = spec->optimizer,
+                                      .workspace_bytes = spec->workspace_bytes};
     for (int r = 0; r < spec->program->ranks && status == DPR_OK; r++) {
         status = dpr_memory_of_rank(&parts, r, &ranks[r]);
     }

@@ -4,10 +4,11 @@
  *
  *     arena       the buffers of the program's graph, by exact liveness (runtime/arena.h); training
  *                 and evaluation share one block, as large as the larger needs
- *     stages      parameters and gradients of the stages that the rank holds
+ *     stages      parameters, gradients and, under bf16, working copies of the stages that the rank
+ *                 holds
  *     optimizer   its state for them
  *     batches     two global batches' inputs (on ranks that run stage 0) and labels (the last)
- *     rest        statistics of a step, and the clipping factor
+ *     rest        statistics of a step, the clipping factor, and the kernels' workspaces
  *
  * The sum equals what the device reports as the peak of a run (dpr_device_memory_usage).
  */
@@ -20,11 +21,12 @@
 
 typedef struct dpr_pipeline_memory {
     size_t arena_bytes;
-    size_t stage_bytes; /* parameters and gradients */
+    size_t stage_bytes; /* parameters, gradients and working copies */
     size_t optimizer_bytes;
     size_t batch_bytes; /* inputs and labels, double-buffered */
     size_t rest_bytes;
-    size_t total_bytes; /* the sum */
+    size_t total_bytes;     /* the sum */
+    size_t workspace_bytes; /* the kernels', which rest_bytes has */
 } dpr_pipeline_memory_t;
 
 /* What is to be run; borrowed. */
@@ -33,6 +35,7 @@ typedef struct dpr_memory_spec {
     dpr_graph_options_t graph;
     dpr_model_config_t model;
     const dpr_optimizer_config_t *optimizer; /* NULL: no update */
+    size_t workspace_bytes; /* of a rank's streams that kernels are prepared for (kernels.h) */
 } dpr_memory_spec_t;
 
 /*
@@ -50,6 +53,7 @@ typedef struct dpr_memory_parts {
     const int32_t *holders;
     const dpr_model_config_t *model;
     const dpr_optimizer_config_t *optimizer;
+    size_t workspace_bytes; /* as in the spec */
 } dpr_memory_parts_t;
 
 dpr_status_t dpr_memory_of_rank(const dpr_memory_parts_t *parts, int rank,

@@ -184,13 +184,12 @@ float *dpr_optimizer_state(dpr_optimizer_t *optimizer)
     return optimizer->state;
 }
 
-dpr_status_t dpr_optimizer_step(dpr_optimizer_t *optimizer, dpr_kernels_t *kernels,
-                                dpr_stream_t *stream, long step, long total_steps,
-                                const float *factor, const float *gradients, float *parameters,
-                                void *working)
+static dpr_status_t step_by(dpr_optimizer_t *optimizer, dpr_kernels_t *kernels,
+                            dpr_stream_t *stream, long step, float learning_rate,
+                            const float *factor, const float *gradients, float *parameters,
+                            void *working)
 {
     const dpr_optimizer_config_t *config = &optimizer->config;
-    const float learning_rate = dpr_learning_rate(config, step, total_steps);
     if (config->kind == DPR_OPTIMIZER_SGD) {
         return kernels->sgd(kernels, stream, optimizer->count, optimizer->decayed, learning_rate,
                             config->momentum, config->weight_decay, factor, gradients,
@@ -209,4 +208,23 @@ dpr_status_t dpr_optimizer_step(dpr_optimizer_t *optimizer, dpr_kernels_t *kerne
     return kernels->adamw(kernels, stream, optimizer->count, optimizer->decayed, &settings, factor,
                           gradients, optimizer->state, optimizer->state + optimizer->stride,
                           parameters, working);
+}
+
+dpr_status_t dpr_optimizer_step(dpr_optimizer_t *optimizer, dpr_kernels_t *kernels,
+                                dpr_stream_t *stream, long step, long total_steps,
+                                const float *factor, const float *gradients, float *parameters,
+                                void *working)
+{
+    return step_by(optimizer, kernels, stream, step,
+                   dpr_learning_rate(&optimizer->config, step, total_steps), factor, gradients,
+                   parameters, working);
+}
+
+dpr_status_t dpr_optimizer_rehearse(dpr_optimizer_t *optimizer, dpr_kernels_t *kernels,
+                                    dpr_stream_t *stream, const float *factor,
+                                    const float *gradients, float *parameters, void *working)
+{
+    DPR_TRY(step_by(optimizer, kernels, stream, 0, 0.0F, factor, gradients, parameters, working));
+    return dpr_stream_fill(stream, optimizer->state, 0,
+                           dpr_optimizer_bytes(&optimizer->config, optimizer->count));
 }

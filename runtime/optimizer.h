@@ -81,4 +81,12 @@ dpr_status_t dpr_optimizer_step(dpr_optimizer_t *optimizer, dpr_kernels_t *kerne
                                 const float *factor, const float *gradients, float *parameters,
                                 void *working);
 
+/*
+ * What a step costs, with a learning rate of 0: the parameters keep their bits, where the gradients
+ * are finite, and the state goes back to zeros. For calibration, before the first step.
+ */
+dpr_status_t dpr_optimizer_rehearse(dpr_optimizer_t *optimizer, dpr_kernels_t *kernels,
+                                    dpr_stream_t *stream, const float *factor,
+                                    const float *gradients, float *parameters, void *working);
+
 #endif

@@ -1,8 +1,9 @@
-/* Creates and destroys a pipeline: graphs, stages, streams, channels, arena, executors. */
+/* Creates and destroys a pipeline: graphs, stages, arena, executors; pipeline_links.c makes its
+ * streams, channels and groups. */
 #include "runtime/pipeline_impl.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -45,6 +46,19 @@ static dpr_status_t create_shapes(const dpr_pipeline_options_t *options, dpr_sta
     return DPR_OK;
 }
 
+/* Whether a step can be recorded where it moves data between ranks; the device has its own say. */
+static dpr_status_t check_record(const dpr_pipeline_options_t *options)
+{
+    const char *comm = dpr_comm_kind(options->comm);
+    if (!options->record || options->program->ranks == 1 || strcmp(comm, "nccl") == 0) {
+        return DPR_OK;
+    }
+    return dpr_fail(DPR_ERR_UNSUPPORTED,
+                    "--cuda-graph cannot record a step whose transfers are operations of the host, "
+                    "as those of --comm %s are; use --comm nccl, or leave --cuda-graph out",
+                    comm);
+}
+
 dpr_status_t dpr_pipeline_check(const dpr_pipeline_options_t *options)
 {
     dpr_stage_shape_t *shapes;
@@ -56,6 +70,7 @@ dpr_status_t dpr_pipeline_check(const dpr_pipeline_options_t *options)
                         options->program->ranks, dpr_comm_size(options->comm),
                         options->program->ranks);
     }
+    DPR_TRY(check_record(options));
     DPR_TRY(create_shapes(options, &shapes));
     free(shapes);
     DPR_TRY(create_graphs(options, &train, &eval));
@@ -66,6 +81,12 @@ dpr_status_t dpr_pipeline_check(const dpr_pipeline_options_t *options)
 
 /* ---- Memory ---- */
 
+/* Kernels run on one compute stream, or two. */
+static size_t workspace_bytes(const dpr_pipeline_t *pipeline)
+{
+    return (pipeline->has_second ? 2 : 1) * pipeline->options.kernels->workspace_bytes;
+}
+
 static dpr_status_t lay_out_memory(dpr_pipeline_t *pipeline)
 {
     const dpr_memory_parts_t parts = {.train = pipeline->train.graph,
@@ -73,7 +94,8 @@ static dpr_status_t lay_out_memory(dpr_pipeline_t *pipeline)
                                       .shapes = pipeline->shapes,
                                       .holders = pipeline->holders,
                                       .model = &pipeline->options.model,
-                                      .optimizer = pipeline->options.optimizer};
+                                      .optimizer = pipeline->options.optimizer,
+                                      .workspace_bytes = workspace_bytes(pipeline)};
     DPR_TRY(dpr_arena_init(&pipeline->train.arena, pipeline->train.graph, pipeline->rank,
                            pipeline->shapes));
     DPR_TRY(dpr_arena_init(&pipeline->eval.arena, pipeline->eval.graph, pipeline->rank,
@@ -90,7 +112,8 @@ static dpr_status_t refuse_memory(const dpr_pipeline_t *pipeline, dpr_status_t s
     const dpr_memory_spec_t spec = {.program = options->program,
                                     .graph = options->graph,
                                     .model = options->model,
-                                    .optimizer = options->optimizer};
+                                    .optimizer = options->optimizer,
+                                    .workspace_bytes = workspace_bytes(pipeline)};
     char fitting[1024];
     dpr_memory_describe_fitting(&spec, limit_bytes, fitting, sizeof fitting);
     return dpr_fail(status,
@@ -188,98 +211,7 @@ static dpr_status_t create_stages(dpr_pipeline_t *pipeline)
     return DPR_OK;
 }
 
-/* ---- Streams, channels, groups ---- */
-
-static dpr_status_t create_link(dpr_pipeline_t *pipeline, const dpr_channel_t *channel,
-                                dpr_link_t *link)
-{
-    DPR_TRY(dpr_channel_open(pipeline->options.comm, channel->source, channel->destination,
-                             dpr_pipeline_message_bytes(pipeline), &link->channel));
-    if (link->channel == NULL) {
-        return DPR_OK;
-    }
-    const bool is_source = channel->source == pipeline->rank;
-    char name[32];
-    snprintf(name, sizeof name, "%s-%s-%d", channel->kind == DPR_NODE_SEND_ACT ? "act" : "grad",
-             is_source ? "to" : "from", is_source ? channel->destination : channel->source);
-    return dpr_stream_create(pipeline->options.device, name, 1, &link->stream);
-}
-
-/* An evaluation uses the training graph's links. */
-static dpr_status_t share_links(dpr_pipeline_t *pipeline)
-{
-    const dpr_graph_t *train = pipeline->train.graph;
-    const dpr_graph_t *eval = pipeline->eval.graph;
-    for (int32_t e = 0; e < eval->channel_count; e++) {
-        for (int32_t t = 0; t < train->channel_count; t++) {
-            if (train->channels[t].source == eval->channels[e].source &&
-                train->channels[t].destination == eval->channels[e].destination &&
-                train->channels[t].kind == eval->channels[e].kind) {
-                pipeline->eval.links[e] = pipeline->train.links[t];
-            }
-        }
-    }
-    return DPR_OK;
-}
-
-static dpr_status_t create_links(dpr_pipeline_t *pipeline)
-{
-    const dpr_graph_t *graph = pipeline->train.graph;
-    DPR_TRY(dpr_calloc((size_t)graph->channel_count, sizeof(dpr_link_t), &pipeline->train.links));
-    DPR_TRY(dpr_calloc((size_t)pipeline->eval.graph->channel_count, sizeof(dpr_link_t),
-                       &pipeline->eval.links));
-    for (int32_t c = 0; c < graph->channel_count; c++) {
-        DPR_TRY(create_link(pipeline, &graph->channels[c], &pipeline->train.links[c]));
-    }
-    return share_links(pipeline);
-}
-
-static bool has_replica_group(const dpr_pipeline_t *pipeline, const int ranks[2])
-{
-    for (int i = 0; i < pipeline->replica_count; i++) {
-        const int *known = pipeline->replicas[i].ranks;
-        if (known[0] == ranks[0] && known[1] == ranks[1]) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static dpr_status_t create_groups(dpr_pipeline_t *pipeline)
-{
-    dpr_comm_t *comm = pipeline->options.comm;
-    const int stages = pipeline->train.graph->stages;
-    DPR_TRY(dpr_calloc((size_t)stages, sizeof(replica_group_t), &pipeline->replicas));
-    for (int s = 0; s < stages; s++) {
-        const int pair[2] = {pipeline->holders[2 * s], pipeline->holders[2 * s + 1]};
-        if (pair[1] < 0 || has_replica_group(pipeline, pair)) {
-            continue;
-        }
-        replica_group_t *replica = &pipeline->replicas[pipeline->replica_count++];
-        replica->ranks[0] = pair[0];
-        replica->ranks[1] = pair[1];
-        DPR_TRY(dpr_group_open(comm, pair, 2, &replica->group));
-    }
-    const int size = dpr_comm_size(comm);
-    int *all;
-    DPR_TRY(dpr_calloc((size_t)size, sizeof *all, &all));
-    for (int r = 0; r < size; r++) {
-        all[r] = r;
-    }
-    const dpr_status_t status = dpr_group_open(comm, all, size, &pipeline->world);
-    free(all);
-    return status;
-}
-
-static dpr_status_t create_streams(dpr_pipeline_t *pipeline)
-{
-    dpr_device_t *device = pipeline->options.device;
-    DPR_TRY(dpr_stream_create(device, "compute", 0, &pipeline->compute));
-    DPR_TRY(dpr_stream_create(device, "load", 0, &pipeline->load));
-    DPR_TRY(dpr_event_create(device, &pipeline->played));
-    DPR_TRY(dpr_event_create(device, &pipeline->reduced));
-    return dpr_event_create(device, &pipeline->updated);
-}
+/* ---- Executors ---- */
 
 static dpr_status_t create_executor(dpr_pipeline_t *pipeline, play_t *play)
 {
@@ -288,24 +220,42 @@ static dpr_status_t create_executor(dpr_pipeline_t *pipeline, play_t *play)
         .rank = pipeline->rank,
         .device = pipeline->options.device,
         .compute = pipeline->compute,
+        .second = pipeline->second,
         .links = play->links,
         .stages = pipeline->stages,
         .arena = &play->arena,
         .arena_base = pipeline->arena_base,
         .cost = play->cost,
         .poison = pipeline->options.poison,
+        .drop_wait = play == &pipeline->train ? pipeline->options.drop_wait : 0,
     };
     return dpr_executor_create(&parts, &play->executor);
 }
 
 /* ---- The whole ---- */
 
+/* Whether F&B runs here, and on two streams. */
+static bool wants_second(const dpr_pipeline_options_t *options, const dpr_graph_t *graph, int rank)
+{
+    const bool overlap =
+        options->overlap == DPR_OVERLAP_ON ||
+        (options->overlap == DPR_OVERLAP_AUTO && !dpr_device_memory_on_host(options->device));
+    for (int32_t n = graph->rank_begin[rank]; overlap && n < graph->rank_begin[rank + 1]; n++) {
+        if (graph->nodes[n].kind == DPR_NODE_FB) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* What this rank will need and hold, nothing of it allocated on the device yet. */
 static dpr_status_t plan_local(dpr_pipeline_t *pipeline)
 {
     const dpr_pipeline_options_t *options = &pipeline->options;
     const size_t stages = (size_t)options->program->stages;
+    DPR_TRY(check_record(options));
     DPR_TRY(create_graphs(options, &pipeline->train.graph, &pipeline->eval.graph));
+    pipeline->has_second = wants_second(options, pipeline->train.graph, pipeline->rank);
     DPR_TRY(create_shapes(options, &pipeline->shapes));
     DPR_TRY(dpr_calloc(2 * stages, sizeof(int32_t), &pipeline->holders));
     DPR_TRY(dpr_program_holders(options->program, pipeline->holders));
@@ -326,15 +276,15 @@ static dpr_status_t plan_local(dpr_pipeline_t *pipeline)
 /* Everything on this rank alone: what can fail here must be known before channels are opened. */
 static dpr_status_t create_local(dpr_pipeline_t *pipeline)
 {
-    DPR_TRY(create_streams(pipeline));
+    DPR_TRY(pipeline_create_streams(pipeline));
     DPR_TRY(allocate(pipeline));
     return create_stages(pipeline);
 }
 
 static dpr_status_t create_shared(dpr_pipeline_t *pipeline)
 {
-    DPR_TRY(create_links(pipeline));
-    DPR_TRY(create_groups(pipeline));
+    DPR_TRY(pipeline_create_links(pipeline));
+    DPR_TRY(pipeline_create_groups(pipeline));
     DPR_TRY(create_executor(pipeline, &pipeline->train));
     return create_executor(pipeline, &pipeline->eval);
 }
@@ -369,19 +319,6 @@ static void destroy_play(play_t *play)
     free(play->cost);
 }
 
-static void destroy_links(dpr_pipeline_t *pipeline)
-{
-    for (int32_t c = 0; pipeline->train.links != NULL && c < pipeline->train.graph->channel_count;
-         c++) {
-        dpr_stream_destroy(pipeline->train.links[c].stream);
-        dpr_channel_close(pipeline->train.links[c].channel);
-    }
-    for (int i = 0; i < pipeline->replica_count; i++) {
-        dpr_group_close(pipeline->replicas[i].group);
-    }
-    dpr_group_close(pipeline->world);
-}
-
 static void destroy_stages(dpr_pipeline_t *pipeline)
 {
     for (int s = 0; pipeline->train.graph != NULL && s < pipeline->train.graph->stages; s++) {
@@ -414,12 +351,7 @@ void dpr_pipeline_destroy(dpr_pipeline_t *pipeline)
     if (pipeline == NULL) {
         return;
     }
-    dpr_stream_destroy(pipeline->compute);
-    dpr_stream_destroy(pipeline->load);
-    destroy_links(pipeline);
-    dpr_event_destroy(pipeline->played);
-    dpr_event_destroy(pipeline->reduced);
-    dpr_event_destroy(pipeline->updated);
+    pipeline_destroy_links(pipeline);
     destroy_stages(pipeline);
     free_memory(pipeline);
     destroy_play(&pipeline->train);

@@ -17,6 +17,14 @@
 
 typedef struct dpr_pipeline dpr_pipeline_t;
 
+/* Whether F&B's backward runs on a second compute stream beside its forward; the bits are the same
+ * either way. */
+typedef enum dpr_overlap {
+    DPR_OVERLAP_AUTO, /* where the device's memory is not the host's (a GPU) */
+    DPR_OVERLAP_ON,
+    DPR_OVERLAP_OFF,
+} dpr_overlap_t;
+
 /* Borrowed and outliving the pipeline, but for `program`, which is only read at creation. */
 typedef struct dpr_pipeline_options {
     const dpr_program_t *program; /* ranks equals the communicator's size */
@@ -29,14 +37,18 @@ typedef struct dpr_pipeline_options {
     long total_steps;                        /* for the learning rate */
     bool poison;                             /* executor.h */
     size_t memory_limit_bytes; /* of device memory, the most a rank may hold; 0: what it has */
+    dpr_overlap_t overlap;
+    bool record;       /* forward_backward is recorded once for each slot and then played again */
+    int32_t drop_wait; /* executor.h; of the training program */
 } dpr_pipeline_options_t;
 
 /*
  * Errors: DPR_ERR_PROGRAM and DPR_ERR_DEADLOCK (the program; logged), DPR_ERR_INVALID (the model
  * does not fit the program, or the program not the memory limit: with the bytes needed and the
- * schedules that would fit), DPR_ERR_MEMORY with the bytes needed. Memory is judged before anything
- * is allocated on any rank's device. A rank that fails leaves the others in a collective call;
- * agree on dpr_pipeline_check first for what all ranks can judge.
+ * schedules that would fit), DPR_ERR_UNSUPPORTED (`record` where the device or the communicator has
+ * no way to; the message says which), DPR_ERR_MEMORY with the bytes needed. Memory is judged before
+ * anything is allocated on any rank's device. A rank that fails leaves the others in a collective
+ * call; agree on dpr_pipeline_check first for what all ranks can judge.
  */
 dpr_status_t dpr_pipeline_create(const dpr_pipeline_options_t *options, dpr_pipeline_t **pipeline);
 void dpr_pipeline_destroy(dpr_pipeline_t *pipeline); /* NULL is allowed */
@@ -81,19 +93,36 @@ void dpr_pipeline_set_reduction_cost(dpr_pipeline_t *pipeline, double latency_se
 dpr_status_t dpr_pipeline_load(dpr_pipeline_t *pipeline, int slot, const float *inputs,
                                const int32_t *labels);
 
-/* Enqueues: gradients to zero, the program on batch buffer `slot`, and the sum of replicas'
- * gradients. */
+/*
+ * Enqueues: gradients to zero, the program on batch buffer `slot`, and the sum of replicas'
+ * gradients. With `record`, the first call for a slot, and the first after loss_scale has changed,
+ * records this and plays it; all others play it.
+ */
 dpr_status_t dpr_pipeline_forward_backward(dpr_pipeline_t *pipeline, int slot, float loss_scale);
 
 /* Enqueues: the global norm, clipping, and the optimizer's step number `step` (from 0); also brings
  * the losses to every rank. Without an optimizer, only the latter. */
 dpr_status_t dpr_pipeline_update(dpr_pipeline_t *pipeline, long step);
 
+/* Enqueues an update that costs what one costs and changes nothing but results (optimizer.h:
+ * rehearse): for calibration, before the first. */
+dpr_status_t dpr_pipeline_rehearse_update(dpr_pipeline_t *pipeline);
+
 /* Enqueues a forward-only pass on batch buffer `slot`, and brings the losses to every rank. */
 dpr_status_t dpr_pipeline_evaluate(dpr_pipeline_t *pipeline, int slot, float loss_scale);
 
 /* Waits for everything enqueued; returns the first error of any stream. */
 dpr_status_t dpr_pipeline_synchronize(dpr_pipeline_t *pipeline);
+
+/*
+ * For whoever watches (watchdog.h), from any thread, as long as the pipeline lives. The count is
+ * odd from the moment a step or an evaluation begins to be enqueued until it has been synchronized,
+ * and even otherwise; it never takes a value twice.
+ */
+uint64_t dpr_pipeline_activity(const dpr_pipeline_t *pipeline);
+/* What the step or evaluation under way waits for, as dpr_executor_describe_waits says it; never
+ * empty. */
+void dpr_pipeline_describe_waits(const dpr_pipeline_t *pipeline, char *text, size_t size);
 
 /* Of the last step or evaluation, after synchronize, the same on every rank. */
 typedef struct dpr_pipeline_result {

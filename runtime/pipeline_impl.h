@@ -1,9 +1,11 @@
 /*
- * The pipeline's own data, shared by pipeline.c (creation), pipeline_step.c (steps) and nothing
- * else.
+ * The pipeline's own data, shared by pipeline.c and pipeline_links.c (creation), pipeline_step.c
+ * (steps), pipeline_watch.c (a step seen from outside) and nothing else.
  */
 #ifndef DPR_RUNTIME_PIPELINE_IMPL_H
 #define DPR_RUNTIME_PIPELINE_IMPL_H
+
+#include <stdatomic.h>
 
 #include "runtime/pipeline.h"
 
@@ -22,6 +24,29 @@ typedef struct play {
     dpr_executor_t *executor;
 } play_t;
 
+/* A step as it was recorded, for one batch buffer. */
+typedef struct recorded_step {
+    dpr_recording_t *recording; /* NULL before the first */
+    float loss_scale;
+} recorded_step_t;
+
+/* How far the step under way has been enqueued. */
+typedef enum pipeline_phase {
+    PHASE_TRAIN,    /* the program, or some of it */
+    PHASE_REDUCED,  /* and the sum of replicas' gradients */
+    PHASE_SHARED,   /* and the sum of the statistics */
+    PHASE_UPDATED,  /* and the optimizer */
+    PHASE_EVALUATE, /* the program forward only, or some of it */
+    PHASE_EVALUATED /* and the sum of the statistics */
+} pipeline_phase_t;
+
+/* Where the step under way stands: written by the thread that enqueues, read by any. */
+typedef struct pipeline_activity {
+    _Atomic uint64_t count;   /* pipeline.h */
+    _Atomic int phase;        /* pipeline_phase_t */
+    _Atomic double since_sec; /* of dpr_executor_describe_waits */
+} pipeline_activity_t;
+
 struct dpr_pipeline {
     dpr_pipeline_options_t options;
     int rank;
@@ -35,7 +60,9 @@ struct dpr_pipeline {
     void *arena_base;
     dpr_pipeline_memory_t memory;
 
+    bool has_second;
     dpr_stream_t *compute;
+    dpr_stream_t *second; /* for the backward of F&B; NULL: none */
     dpr_stream_t *load;
 
     int replica_count;
@@ -62,8 +89,17 @@ struct dpr_pipeline {
     double reduction_sec_per_byte;
     dpr_event_t *played;
     dpr_event_t *reduced;
+    dpr_event_t *shared;
     dpr_event_t *updated;
+    recorded_step_t recorded[2];
+    pipeline_activity_t activity;
     bool evaluated; /* the last thing enqueued was an evaluation */
 };
+
+/* pipeline_links.c */
+dpr_status_t pipeline_create_streams(dpr_pipeline_t *pipeline);
+dpr_status_t pipeline_create_links(dpr_pipeline_t *pipeline);  /* collective */
+dpr_status_t pipeline_create_groups(dpr_pipeline_t *pipeline); /* collective */
+void pipeline_destroy_links(dpr_pipeline_t *pipeline);         /* and the streams */
 
 #endif

@@ -18,19 +18,62 @@ dpr_status_t dpr_pipeline_load(dpr_pipeline_t *pipeline, int slot, const float *
     return DPR_OK;
 }
 
-static dpr_status_t play(dpr_pipeline_t *pipeline, const play_t *play, int slot, float loss_scale)
+/* ---- Where the step stands, for pipeline_watch.c ---- */
+
+static void begin(dpr_pipeline_t *pipeline, pipeline_phase_t phase)
 {
-    const dpr_executor_batch_t batch = {
+    pipeline_activity_t *activity = &pipeline->activity;
+    const uint64_t count = atomic_load_explicit(&activity->count, memory_order_relaxed);
+    atomic_store_explicit(&activity->phase, (int)phase, memory_order_release);
+    atomic_store_explicit(&activity->since_sec,
+                          pipeline->options.record && phase == PHASE_TRAIN
+                              ? dpr_device_wall_sec(pipeline->options.device)
+                              : -INFINITY,
+                          memory_order_release);
+    atomic_store_explicit(&activity->count, count + 1 + (count & 1), memory_order_release);
+}
+
+static void reach(dpr_pipeline_t *pipeline, pipeline_phase_t phase)
+{
+    atomic_store_explicit(&pipeline->activity.phase, (int)phase, memory_order_release);
+}
+
+static void end(dpr_pipeline_t *pipeline)
+{
+    pipeline_activity_t *activity = &pipeline->activity;
+    const uint64_t count = atomic_load_explicit(&activity->count, memory_order_relaxed);
+    atomic_store_explicit(&activity->count, count + (count & 1), memory_order_release);
+}
+
+/* ---- Parts of a step ---- */
+
+static dpr_executor_batch_t batch_of(const dpr_pipeline_t *pipeline, int slot, float loss_scale)
+{
+    return (dpr_executor_batch_t){
         .inputs = pipeline->inputs[slot],
         .labels = pipeline->labels[slot],
-        .results = pipeline->stats + play->graph->stages,
+        .results = pipeline->stats + pipeline->train.graph->stages,
         .input_stride = pipeline->input_stride,
         .label_stride = pipeline->label_stride,
         .loss_scale = loss_scale,
     };
-    DPR_TRY(dpr_stream_fill(pipeline->compute, pipeline->stats, 0,
-                            pipeline->stats_count * sizeof(double)));
-    return dpr_executor_enqueue(play->executor, &batch);
+}
+
+static dpr_status_t clear_stats(dpr_pipeline_t *pipeline)
+{
+    return dpr_stream_fill(pipeline->compute, pipeline->stats, 0,
+                           pipeline->stats_count * sizeof(double));
+}
+
+static dpr_status_t clear_gradients(dpr_pipeline_t *pipeline)
+{
+    for (int s = 0; s < pipeline->train.graph->stages; s++) {
+        if (pipeline->stages[s] != NULL) {
+            DPR_TRY(dpr_stream_fill(pipeline->compute, dpr_stage_gradients(pipeline->stages[s]), 0,
+                                    pipeline->shapes[s].parameters * sizeof(float)));
+        }
+    }
+    return DPR_OK;
 }
 
 static double reduction_cost(const dpr_pipeline_t *pipeline, size_t bytes)
@@ -68,19 +111,56 @@ static dpr_status_t reduce_replicas(dpr_pipeline_t *pipeline)
     return DPR_OK;
 }
 
+static dpr_status_t enqueue_step(dpr_pipeline_t *pipeline, int slot, float loss_scale)
+{
+    dpr_device_t *device = pipeline->options.device;
+    dpr_executor_t *executor = pipeline->train.executor;
+    const dpr_executor_batch_t batch = batch_of(pipeline, slot, loss_scale);
+    DPR_TRY(clear_gradients(pipeline));
+    DPR_TRY(clear_stats(pipeline));
+    DPR_TRY(pipeline->options.record ? dpr_executor_enqueue_joined(executor, &batch)
+                                     : dpr_executor_enqueue(executor, &batch));
+    DPR_TRY(dpr_event_record(pipeline->played, pipeline->compute));
+    dpr_device_range_begin(device, "sum of replicas' gradients");
+    const dpr_status_t status = reduce_replicas(pipeline);
+    dpr_device_range_end(device);
+    DPR_TRY(status);
+    return dpr_event_record(pipeline->reduced, pipeline->compute);
+}
+
+/* A recording that was begun is ended, whatever happened in between. */
+static dpr_status_t record_step(dpr_pipeline_t *pipeline, int slot, float loss_scale)
+{
+    recorded_step_t *recorded = &pipeline->recorded[slot];
+    dpr_recording_destroy(recorded->recording);
+    *recorded = (recorded_step_t){.loss_scale = loss_scale};
+    DPR_TRY(dpr_recording_begin(pipeline->compute));
+    const dpr_status_t enqueued = enqueue_step(pipeline, slot, loss_scale);
+    const dpr_status_t ended = dpr_recording_end(pipeline->compute, &recorded->recording);
+    if (enqueued != DPR_OK && ended == DPR_OK) {
+        dpr_recording_destroy(recorded->recording);
+        recorded->recording = NULL;
+    }
+    return enqueued != DPR_OK ? enqueued : ended;
+}
+
+static dpr_status_t play_step(dpr_pipeline_t *pipeline, int slot, float loss_scale)
+{
+    const recorded_step_t *recorded = &pipeline->recorded[slot];
+    if (recorded->recording == NULL || recorded->loss_scale != loss_scale) {
+        DPR_TRY(record_step(pipeline, slot, loss_scale));
+    }
+    return dpr_recording_play(recorded->recording, pipeline->compute);
+}
+
 dpr_status_t dpr_pipeline_forward_backward(dpr_pipeline_t *pipeline, int slot, float loss_scale)
 {
     pipeline->evaluated = false;
-    for (int s = 0; s < pipeline->train.graph->stages; s++) {
-        if (pipeline->stages[s] != NULL) {
-            DPR_TRY(dpr_stream_fill(pipeline->compute, dpr_stage_gradients(pipeline->stages[s]), 0,
-                                    pipeline->shapes[s].parameters * sizeof(float)));
-        }
-    }
-    DPR_TRY(play(pipeline, &pipeline->train, slot, loss_scale));
-    DPR_TRY(dpr_event_record(pipeline->played, pipeline->compute));
-    DPR_TRY(reduce_replicas(pipeline));
-    return dpr_event_record(pipeline->reduced, pipeline->compute);
+    begin(pipeline, PHASE_TRAIN);
+    DPR_TRY(pipeline->options.record ? play_step(pipeline, slot, loss_scale)
+                                     : enqueue_step(pipeline, slot, loss_scale));
+    reach(pipeline, PHASE_REDUCED);
+    return DPR_OK;
 }
 
 /* Sums the statistics over the ranks and starts their way to the host. */
@@ -90,6 +170,7 @@ static dpr_status_t share_stats(dpr_pipeline_t *pipeline)
     DPR_TRY(dpr_group_allreduce_sum(pipeline->world, pipeline->stats, pipeline->stats_count,
                                     DPR_ELEMENT_DOUBLE, reduction_cost(pipeline, bytes),
                                     pipeline->compute));
+    DPR_TRY(dpr_event_record(pipeline->shared, pipeline->compute));
     return dpr_stream_copy(pipeline->compute, pipeline->stats_host, pipeline->stats, bytes);
 }
 
@@ -106,6 +187,24 @@ static dpr_status_t measure_gradients(dpr_pipeline_t *pipeline)
     return DPR_OK;
 }
 
+/* In place of a step's number: the update is only rehearsed. */
+enum { REHEARSAL = -1 };
+
+static dpr_status_t step_stage(dpr_pipeline_t *pipeline, int stage, long step)
+{
+    dpr_kernels_t *kernels = pipeline->options.kernels;
+    dpr_optimizer_t *optimizer = pipeline->optimizers[stage];
+    const float *gradients = dpr_stage_gradients(pipeline->stages[stage]);
+    float *parameters = dpr_stage_parameters(pipeline->stages[stage]);
+    void *working = dpr_stage_working(pipeline->stages[stage]);
+    return step == REHEARSAL
+               ? dpr_optimizer_rehearse(optimizer, kernels, pipeline->compute,
+                                        pipeline->clip_factor, gradients, parameters, working)
+               : dpr_optimizer_step(optimizer, kernels, pipeline->compute, step,
+                                    pipeline->options.total_steps, pipeline->clip_factor, gradients,
+                                    parameters, working);
+}
+
 static dpr_status_t apply_gradients(dpr_pipeline_t *pipeline, long step)
 {
     dpr_kernels_t *kernels = pipeline->options.kernels;
@@ -114,36 +213,57 @@ static dpr_status_t apply_gradients(dpr_pipeline_t *pipeline, long step)
                                  pipeline->stats, config->clip_norm, pipeline->clip_factor));
     for (int s = 0; s < pipeline->train.graph->stages; s++) {
         if (pipeline->stages[s] != NULL) {
-            DPR_TRY(dpr_optimizer_step(pipeline->optimizers[s], kernels, pipeline->compute, step,
-                                       pipeline->options.total_steps, pipeline->clip_factor,
-                                       dpr_stage_gradients(pipeline->stages[s]),
-                                       dpr_stage_parameters(pipeline->stages[s]),
-                                       dpr_stage_working(pipeline->stages[s])));
+            DPR_TRY(step_stage(pipeline, s, step));
         }
     }
     return DPR_OK;
 }
 
-dpr_status_t dpr_pipeline_update(dpr_pipeline_t *pipeline, long step)
+static dpr_status_t enqueue_update(dpr_pipeline_t *pipeline, long step)
 {
     DPR_TRY(measure_gradients(pipeline));
     DPR_TRY(share_stats(pipeline));
+    reach(pipeline, PHASE_SHARED);
     if (pipeline->options.optimizer != NULL) {
         DPR_TRY(apply_gradients(pipeline, step));
     }
-    return dpr_event_record(pipeline->updated, pipeline->compute);
+    DPR_TRY(dpr_event_record(pipeline->updated, pipeline->compute));
+    reach(pipeline, PHASE_UPDATED);
+    return DPR_OK;
+}
+
+dpr_status_t dpr_pipeline_update(dpr_pipeline_t *pipeline, long step)
+{
+    dpr_device_range_begin(pipeline->options.device, "update");
+    const dpr_status_t status = enqueue_update(pipeline, step);
+    dpr_device_range_end(pipeline->options.device);
+    return status;
+}
+
+dpr_status_t dpr_pipeline_rehearse_update(dpr_pipeline_t *pipeline)
+{
+    return dpr_pipeline_update(pipeline, REHEARSAL);
 }
 
 dpr_status_t dpr_pipeline_evaluate(dpr_pipeline_t *pipeline, int slot, float loss_scale)
 {
+    const dpr_executor_batch_t batch = batch_of(pipeline, slot, loss_scale);
     pipeline->evaluated = true;
-    DPR_TRY(play(pipeline, &pipeline->eval, slot, loss_scale));
-    return share_stats(pipeline);
+    begin(pipeline, PHASE_EVALUATE);
+    DPR_TRY(clear_stats(pipeline));
+    DPR_TRY(dpr_executor_enqueue(pipeline->eval.executor, &batch));
+    DPR_TRY(share_stats(pipeline));
+    reach(pipeline, PHASE_EVALUATED);
+    return DPR_OK;
 }
 
 dpr_status_t dpr_pipeline_synchronize(dpr_pipeline_t *pipeline)
 {
     dpr_status_t first = dpr_stream_synchronize(pipeline->compute);
+    if (pipeline->second != NULL) {
+        const dpr_status_t status = dpr_stream_synchronize(pipeline->second);
+        first = first == DPR_OK ? status : first;
+    }
     const dpr_status_t loaded = dpr_stream_synchronize(pipeline->load);
     first = first == DPR_OK ? loaded : first;
     for (int32_t c = 0; c < pipeline->train.graph->channel_count; c++) {
@@ -152,6 +272,7 @@ dpr_status_t dpr_pipeline_synchronize(dpr_pipeline_t *pipeline)
             first = first == DPR_OK ? status : first;
         }
     }
+    end(pipeline);
     return first;
 }
 

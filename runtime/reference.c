@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 
@@ -19,18 +20,27 @@ struct dpr_reference {
     dpr_optimizer_t **optimizers; /* [S] */
     void **saved;                 /* [S] */
     void *wstate;                 /* of the largest stage */
-    float **acts;                 /* [S]: output of stage s; the last is unused */
-    float *grads[2];              /* gradient of a stage's output, and of its input */
+    void **acts;                  /* [S]: output of stage s; the last is unused */
+    void *grads[2];               /* gradient of a stage's output, and of its input */
     float *input;                 /* one micro-batch */
     int32_t *labels;
-    double *squares; /* [S] */
-    double *result;  /* [2] */
+    double *squares;   /* [S] */
+    double *result;    /* [2] */
+    float *input_host; /* pinned, one micro-batch */
+    int32_t *labels_host;
+    double *result_host;
+    float *gradients_host; /* of the largest stage; made when first asked for */
     float *clip_factor;
 };
 
 static dpr_status_t device_alloc(dpr_reference_t *reference, size_t bytes, void *out)
 {
     return dpr_device_alloc(reference->device, DPR_MEMORY_DEVICE, bytes, (void **)out);
+}
+
+static dpr_status_t pinned_alloc(dpr_reference_t *reference, size_t bytes, void *out)
+{
+    return dpr_device_alloc(reference->device, DPR_MEMORY_PINNED, bytes, (void **)out);
 }
 
 static dpr_status_t create_stage(dpr_reference_t *reference, int s, size_t *wstate_bytes)
@@ -54,10 +64,11 @@ static dpr_status_t create_all(dpr_reference_t *reference)
     const size_t rows = (size_t)reference->model.micro_batch_size;
     size_t wstate_bytes = 0;
     DPR_TRY(dpr_stream_create(reference->device, "reference", 0, &reference->stream));
+    DPR_TRY(reference->kernels->prepare(reference->kernels, reference->stream));
     DPR_TRY(dpr_calloc(stages, sizeof(dpr_stage_t *), &reference->stage));
     DPR_TRY(dpr_calloc(stages, sizeof(dpr_optimizer_t *), &reference->optimizers));
     DPR_TRY(dpr_calloc(stages, sizeof(void *), &reference->saved));
-    DPR_TRY(dpr_calloc(stages, sizeof(float *), &reference->acts));
+    DPR_TRY(dpr_calloc(stages, sizeof(void *), &reference->acts));
     for (int s = 0; s < reference->stages; s++) {
         DPR_TRY(create_stage(reference, s, &wstate_bytes));
     }
@@ -68,6 +79,10 @@ static dpr_status_t create_all(dpr_reference_t *reference)
     DPR_TRY(device_alloc(reference, rows * (size_t)reference->model.input * sizeof(float),
                          &reference->input));
     DPR_TRY(device_alloc(reference, rows * sizeof(int32_t), &reference->labels));
+    DPR_TRY(pinned_alloc(reference, rows * (size_t)reference->model.input * sizeof(float),
+                         &reference->input_host));
+    DPR_TRY(pinned_alloc(reference, rows * sizeof(int32_t), &reference->labels_host));
+    DPR_TRY(pinned_alloc(reference, 2 * sizeof(double), &reference->result_host));
     DPR_TRY(device_alloc(reference, stages * sizeof(double), &reference->squares));
     DPR_TRY(device_alloc(reference, 2 * sizeof(double), &reference->result));
     return device_alloc(reference, sizeof(float), &reference->clip_factor);
@@ -124,6 +139,11 @@ void dpr_reference_destroy(dpr_reference_t *reference)
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) {
         dpr_device_free(reference->device, DPR_MEMORY_DEVICE, buffers[i]);
     }
+    void *const pinned[] = {reference->input_host, reference->labels_host, reference->result_host,
+                            reference->gradients_host};
+    for (size_t i = 0; i < sizeof pinned / sizeof pinned[0]; i++) {
+        dpr_device_free(reference->device, DPR_MEMORY_PINNED, pinned[i]);
+    }
     free(reference->stage);
     free(reference->optimizers);
     free(reference->saved);
@@ -155,9 +175,15 @@ static dpr_status_t play_micro_batch(dpr_reference_t *reference, const float *in
                                      const int32_t *labels, float loss_scale, double *loss)
 {
     const size_t rows = (size_t)reference->model.micro_batch_size;
-    DPR_TRY(dpr_stream_copy(reference->stream, reference->input, input,
-                            rows * (size_t)reference->model.input * sizeof(float)));
-    DPR_TRY(dpr_stream_copy(reference->stream, reference->labels, labels, rows * sizeof(int32_t)));
+    const size_t input_bytes = rows * (size_t)reference->model.input * sizeof(float);
+    const size_t label_bytes = rows * sizeof(int32_t);
+    const size_t result_bytes = 2 * sizeof(double);
+    memcpy(reference->input_host, input, input_bytes);
+    memcpy(reference->labels_host, labels, label_bytes);
+    DPR_TRY(
+        dpr_stream_copy(reference->stream, reference->input, reference->input_host, input_bytes));
+    DPR_TRY(
+        dpr_stream_copy(reference->stream, reference->labels, reference->labels_host, label_bytes));
     for (int s = 0; s < reference->stages; s++) {
         const dpr_stage_buffers_t buffers = stage_buffers(reference, s);
         DPR_TRY(dpr_stage_forward(reference->stage[s], reference->stream, &buffers, loss_scale));
@@ -166,10 +192,10 @@ static dpr_status_t play_micro_batch(dpr_reference_t *reference, const float *in
         const dpr_stage_buffers_t buffers = stage_buffers(reference, s);
         DPR_TRY(dpr_stage_backward(reference->stage[s], reference->stream, &buffers));
     }
-    double result[2];
-    DPR_TRY(dpr_stream_copy(reference->stream, result, reference->result, sizeof result));
+    DPR_TRY(dpr_stream_copy(reference->stream, reference->result_host, reference->result,
+                            result_bytes));
     DPR_TRY(dpr_stream_synchronize(reference->stream));
-    *loss += result[0];
+    *loss += reference->result_host[0];
     return DPR_OK;
 }
 
@@ -219,6 +245,43 @@ dpr_status_t dpr_reference_step(dpr_reference_t *reference, const float *inputs,
 const float *dpr_reference_gradients(const dpr_reference_t *reference, int stage)
 {
     return dpr_stage_gradients(reference->stage[stage]);
+}
+
+static size_t largest_stage_bytes(const dpr_reference_t *reference)
+{
+    size_t largest = 0;
+    for (int s = 0; s < reference->stages; s++) {
+        const size_t count = dpr_stage_get_shape(reference->stage[s])->parameters;
+        largest = count > largest ? count : largest;
+    }
+    return largest * sizeof(float);
+}
+
+dpr_status_t dpr_reference_read_gradients(dpr_reference_t *reference, int stage, float *gradients)
+{
+    const size_t bytes = dpr_stage_get_shape(reference->stage[stage])->parameters * sizeof(float);
+    if (reference->gradients_host == NULL) {
+        DPR_TRY(
+            pinned_alloc(reference, largest_stage_bytes(reference), &reference->gradients_host));
+    }
+    DPR_TRY(dpr_stream_copy(reference->stream, reference->gradients_host,
+                            dpr_stage_gradients(reference->stage[stage]), bytes));
+    DPR_TRY(dpr_stream_synchronize(reference->stream));
+    memcpy(gradients, reference->gradients_host, bytes);
+    return DPR_OK;
+}
+
+double dpr_reference_tolerance(dpr_dtype_t dtype)
+{
+    switch (dtype) {
+    case DPR_DTYPE_FP32:
+        break;
+    case DPR_DTYPE_TF32:
+        return 2.5e-3;
+    case DPR_DTYPE_BF16:
+        return 2e-2;
+    }
+    return 1e-5;
 }
 
 double dpr_relative_difference(const float *a, const float *b, size_t count)

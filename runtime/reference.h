@@ -31,6 +31,21 @@ dpr_status_t dpr_reference_step(dpr_reference_t *reference, const float *inputs,
 /* Stage s's gradients of the last step, in the device's memory. */
 const float *dpr_reference_gradients(const dpr_reference_t *reference, int stage);
 
+/* The same, copied into `gradients` (host memory, the stage's parameters floats). Waits. */
+dpr_status_t dpr_reference_read_gradients(dpr_reference_t *reference, int stage, float *gradients);
+
+/*
+ * How far losses and gradients of a pipelined run may be from the reference's of the same dtype, as
+ * dpr_relative_difference has it: 1e-5 for fp32, 2.5e-3 for tf32, 2e-2 for bf16.
+ *
+ * Both sum the micro-batches' gradients in float, in different orders, so parameters differ in
+ * their last bits from the second step on. In fp32 that stays a matter of last bits. Under bf16 and
+ * tf32 such a bit decides now and then which way an operand is rounded, which moves it by up to a
+ * unit in its last place: twice the unit round-off, 2^-8 of bf16's 8 significant bits and 2^-11 of
+ * tf32's 11. The tolerance is five unit round-offs.
+ */
+double dpr_reference_tolerance(dpr_dtype_t dtype);
+
 /*
  * ||a - b|| / ||b|| over `count` floats, in double; where b is all zero, ||a - b||.
  */

@@ -21,7 +21,9 @@ static void print_run(const dpr_train_report_t *r, FILE *out)
             "%.2f M parameters\n",
             r->schedule, r->ranks, r->stages, r->micro_batches, r->micro_batch_size, r->blocks,
             r->hidden, r->ffn, r->parameters / 1e6);
-    fprintf(out, "device %s; clock %s (%s)\n\n", r->device, r->clock, r->clock_reason);
+    fprintf(out, "device %s (%s)\n%s%s; transfers by %s; clock %s (%s)\n\n", r->device,
+            r->device_reason, r->dtype, r->cuda_graph ? ", the step replayed as a CUDA graph" : "",
+            r->comm, r->clock, r->clock_reason);
     if (r->test_samples > 0) {
         fprintf(out, "test accuracy     %.2f %%  (loss %.4f, %ld samples)\n",
                 100.0 * r->test_accuracy, r->test_loss, r->test_samples);
@@ -111,6 +113,23 @@ static void print_ranks(const dpr_train_report_t *r, FILE *out)
     }
 }
 
+/* GPUs have an identity; the host's ranks share theirs. */
+static void print_devices(const dpr_train_report_t *r, FILE *out)
+{
+    if (r->ranks < 1 || r->rank[0].pci[0] == '\0') {
+        return;
+    }
+    fprintf(out, "rank  PCI id            NUMA node  GPU\n");
+    for (int i = 0; i < r->ranks; i++) {
+        const dpr_rank_report_t *rank = &r->rank[i];
+        char node[16] = "-";
+        if (rank->numa_node >= 0) {
+            snprintf(node, sizeof node, "%d", rank->numa_node);
+        }
+        fprintf(out, "%4d  %-16s  %9s  %s, %s\n", i, rank->pci, node, rank->device, rank->driver);
+    }
+}
+
 static void print_verify(const dpr_verify_report_t *verify, FILE *out)
 {
     if (verify->done) {
@@ -124,11 +143,16 @@ static void print_verify(const dpr_verify_report_t *verify, FILE *out)
     }
 }
 
-dpr_status_t dpr_train_report_print(const dpr_train_report_t *report, FILE *out)
+dpr_status_t dpr_train_report_print(const dpr_train_report_t *report, bool details, FILE *out)
 {
     print_run(report, out);
     print_step(report, out);
     print_ranks(report, out);
+    if (report->explanation != NULL) {
+        fprintf(out, "\n");
+        DPR_TRY(dpr_explanation_print(report->explanation, details, out));
+    }
+    print_devices(report, out);
     print_verify(&report->verify, out);
     if (fflush(out) != 0 || ferror(out)) {
         return dpr_fail(DPR_ERR_IO, "cannot write the report");

@@ -9,6 +9,7 @@
 
 #include "models/bubbles.h"
 #include "models/costs.h"
+#include "runtime/explanation.h"
 
 /* What one rank did. Ratios are of the span (DESIGN: bubble = span - busy). */
 typedef struct dpr_rank_report {
@@ -20,7 +21,12 @@ typedef struct dpr_rank_report {
     int peak_activations;
     double arena_bytes;
     double predicted_memory_bytes; /* before anything was allocated */
+    double workspace_bytes;        /* of it, the kernels' workspaces */
     double memory_bytes;           /* all device memory at its peak */
+    char device[128];              /* its name, driver and PCI id as of device.h */
+    char driver[64];
+    char pci[32];
+    int numa_node; /* -1: unknown */
 } dpr_rank_report_t;
 
 typedef struct dpr_verify_report {
@@ -34,7 +40,11 @@ typedef struct dpr_verify_report {
 typedef struct dpr_train_report {
     char schedule[32];
     char data[256];
-    char device[128];
+    char device[128];        /* rank 0's */
+    char device_reason[256]; /* why this kind of device */
+    char dtype[8];
+    char comm[256]; /* what carries the messages */
+    bool cuda_graph;
     char clock[8];
     char clock_reason[160];
     char optimizer[16];
@@ -76,12 +86,13 @@ typedef struct dpr_train_report {
     double loader_stall_sec;
     char parameters_hash[17]; /* XXH3 of all parameters, stage by stage */
     dpr_verify_report_t verify;
+    const dpr_explanation_t *explanation; /* the trainer's; NULL where there was no step */
 } dpr_train_report_t;
 
 void dpr_train_report_free(dpr_train_report_t *report);
 
-/* The table. Errors: DPR_ERR_IO. */
-dpr_status_t dpr_train_report_print(const dpr_train_report_t *report, FILE *out);
+/* The table; `details` as of dpr_explanation_print. Errors: DPR_ERR_IO. */
+dpr_status_t dpr_train_report_print(const dpr_train_report_t *report, bool details, FILE *out);
 
 /* Errors: DPR_ERR_IO, logged with the path and the reason; DPR_ERR_MEMORY. */
 dpr_status_t dpr_train_report_write_json(const dpr_train_report_t *report, const char *path);

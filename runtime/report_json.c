@@ -35,6 +35,15 @@ static json_t *bubbles_json(double closed_form, double simulated, double measure
                      number(simulated), "measured", number(measured));
 }
 
+/* What a rank computed on; the host has neither a driver nor a PCI id. */
+static json_t *device_json(const dpr_rank_report_t *rank)
+{
+    return json_pack("{s:s, s:o, s:o, s:o}", "name", rank->device, "driver",
+                     rank->driver[0] != '\0' ? json_string(rank->driver) : json_null(), "pci",
+                     rank->pci[0] != '\0' ? json_string(rank->pci) : json_null(), "numa_node",
+                     rank->numa_node >= 0 ? json_integer(rank->numa_node) : json_null());
+}
+
 static json_t *ranks_json(const dpr_train_report_t *r)
 {
     json_t *array = json_array();
@@ -42,15 +51,16 @@ static json_t *ranks_json(const dpr_train_report_t *r)
         const dpr_rank_report_t *rank = &r->rank[i];
         json_array_append_new(
             array,
-            json_pack("{s:i, s:o, s:{s:o, s:o}, s:i, s:o, s:o, s:o}", "rank", i, "bubble_ratio",
+            json_pack("{s:i, s:o, s:{s:o, s:o}, s:i, s:o, s:o, s:o, s:o, s:o}", "rank", i,
+                      "bubble_ratio",
                       bubbles_json(rank->bubble_closed_form, rank->bubble_simulated,
                                    rank->bubble_measured),
                       "busy_sec", "predicted", number(rank->busy_predicted_sec), "measured",
                       number(rank->busy_measured_sec), "peak_activations", rank->peak_activations,
-                      "arena_bytes", json_integer((json_int_t)rank->arena_bytes),
-                      "predicted_memory_bytes",
+                      "arena_bytes", json_integer((json_int_t)rank->arena_bytes), "workspace_bytes",
+                      json_integer((json_int_t)rank->workspace_bytes), "predicted_memory_bytes",
                       json_integer((json_int_t)rank->predicted_memory_bytes), "memory_bytes",
-                      json_integer((json_int_t)rank->memory_bytes)));
+                      json_integer((json_int_t)rank->memory_bytes), "device", device_json(rank)));
     }
     return array;
 }
@@ -99,12 +109,13 @@ static json_t *verify_json(const dpr_verify_report_t *verify)
 
 static json_t *run_json(const dpr_train_report_t *r)
 {
-    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "schedule",
-                     r->schedule, "rank_count", r->ranks, "stages", r->stages, "micro_batches",
-                     r->micro_batches, "micro_batch_size", r->micro_batch_size, "data", r->data,
-                     "device", r->device, "clock", r->clock, "clock_reason", r->clock_reason,
-                     "optimizer", r->optimizer, "seed", (json_int_t)r->seed, "model",
-                     model_json(r));
+    return json_pack(
+        "{s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:s, s:I, s:o}",
+        "schedule", r->schedule, "rank_count", r->ranks, "stages", r->stages, "micro_batches",
+        r->micro_batches, "micro_batch_size", r->micro_batch_size, "data", r->data, "device",
+        r->device, "device_reason", r->device_reason, "dtype", r->dtype, "comm", r->comm,
+        "cuda_graph", (int)r->cuda_graph, "clock", r->clock, "clock_reason", r->clock_reason,
+        "optimizer", r->optimizer, "seed", (json_int_t)r->seed, "model", model_json(r));
 }
 
 static json_t *results_json(const dpr_train_report_t *r)
@@ -134,10 +145,17 @@ static json_t *measures_json(const dpr_train_report_t *r)
                      "ranks", ranks_json(r), "verify", verify_json(&r->verify));
 }
 
+static json_t *explanation_json(const dpr_train_report_t *r)
+{
+    return json_pack("{s:o}", "explanation",
+                     r->explanation != NULL ? dpr_explanation_json(r->explanation) : json_null());
+}
+
 dpr_status_t dpr_train_report_write_json(const dpr_train_report_t *report, const char *path)
 {
     json_t *root = json_pack("{s:s, s:i}", "format", "dualpipe-train-report", "version", 1);
-    json_t *const parts[] = {run_json(report), results_json(report), measures_json(report)};
+    json_t *const parts[] = {run_json(report), results_json(report), measures_json(report),
+                             explanation_json(report)};
     bool complete = root != NULL;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         complete = complete && parts[i] != NULL && json_object_update(root, parts[i]) == 0;

@@ -9,18 +9,20 @@
 
 #include "comm/comm.h"
 #include "runtime/config.h"
+#include "runtime/device_choice.h"
 #include "runtime/report.h"
 
 typedef struct dpr_trainer dpr_trainer_t;
 
 /*
- * Sets up everything that `config` (borrowed) asks for and checks it on all ranks; collective.
- * Either all ranks succeed or all return the same status, and the ranks that found a fault have
- * logged it. Errors: DPR_ERR_INVALID, _PARSE, _PROGRAM, _DEADLOCK, _IO, _DATA (bad input), _MEMORY,
- * _UNSUPPORTED.
+ * Sets up everything that `config` (borrowed; the ranks' compared by dpr_device_choose) asks for,
+ * on the device of `choice` (copied), and checks it on all ranks; collective. `comm` (borrowed) is
+ * what `choice` says, and carries everything. Either all ranks succeed or all return the same
+ * status, and the ranks that found a fault have logged it. Errors: DPR_ERR_INVALID, _PARSE,
+ * _PROGRAM, _DEADLOCK, _IO, _DATA (bad input), _MEMORY, _UNSUPPORTED.
  */
-dpr_status_t dpr_trainer_create(const dpr_train_config_t *config, dpr_comm_t *comm,
-                                dpr_trainer_t **trainer);
+dpr_status_t dpr_trainer_create(const dpr_train_config_t *config, const dpr_device_choice_t *choice,
+                                dpr_comm_t *comm, dpr_trainer_t **trainer);
 void dpr_trainer_destroy(dpr_trainer_t *trainer); /* collective; NULL is allowed */
 
 /* Where the run stands, the same on every rank up to a step. */

@@ -33,7 +33,8 @@ static dpr_status_t find_costs(dpr_trainer_t *probe, dpr_cost_table_t *table)
     return DPR_OK;
 }
 
-static dpr_status_t calibrate_probe(const dpr_train_config_t *config, dpr_comm_t *comm,
+static dpr_status_t calibrate_probe(const dpr_train_config_t *config,
+                                    const dpr_device_choice_t *choice, dpr_comm_t *comm,
                                     dpr_cost_table_t *table, dpr_auto_request_t *request)
 {
     dpr_train_config_t probe_config = *config;
@@ -41,7 +42,7 @@ static dpr_status_t calibrate_probe(const dpr_train_config_t *config, dpr_comm_t
     probe_config.schedule = probe_schedule;
     probe_config.verify = false;
     probe_config.memory_limit_bytes = 0; /* the program that is run must keep to it, not this one */
-    DPR_TRY(dpr_trainer_create(&probe_config, comm, &probe));
+    DPR_TRY(dpr_trainer_create(&probe_config, choice, comm, &probe));
     request->micro_batches = probe->program.micro_batches;
     request->message_bytes = dpr_pipeline_message_bytes(probe->pipeline);
     const dpr_status_t status = dpr_comm_agree(comm, find_costs(probe, table), NULL);
@@ -143,12 +144,13 @@ static dpr_status_t search_and_share(const dpr_auto_request_t *request, dpr_comm
     return DPR_OK;
 }
 
-dpr_status_t trainer_schedule_auto(const dpr_train_config_t *config, dpr_comm_t *comm,
+dpr_status_t trainer_schedule_auto(const dpr_train_config_t *config,
+                                   const dpr_device_choice_t *choice, dpr_comm_t *comm,
                                    dpr_program_t *program)
 {
     dpr_auto_request_t request = DPR_AUTO_REQUEST_DEFAULT;
     dpr_cost_table_t table = {0};
-    DPR_TRY(calibrate_probe(config, comm, &table, &request));
+    DPR_TRY(calibrate_probe(config, choice, comm, &table, &request));
     request.ranks = dpr_comm_size(comm);
     request.placement = DPR_AUTO_V;
     request.table = &table;

@@ -78,6 +78,7 @@ static dpr_status_t plan_steps(dpr_trainer_t *trainer, const data_facts_t *facts
         .blocks = dpr_train_config_blocks(config, trainer->ranks, trainer->program.stages),
         .micro_batch_size = config->micro_batch_size,
         .seed = config->seed,
+        .dtype = config->dtype,
     };
     return DPR_OK;
 }

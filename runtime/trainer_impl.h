@@ -16,6 +16,7 @@
 #include "runtime/predict.h"
 #include "runtime/reference.h"
 #include "runtime/trainer.h"
+#include "runtime/trainer_explain.h"
 
 /* Where the run stands, written by the scheduler thread and read by the caller's. */
 typedef struct live_progress {
@@ -48,12 +49,14 @@ typedef struct verifier {
     dpr_stream_t *stream; /* for fetching gradients */
     float *mine;          /* this rank's gradients, in the order of stages that it speaks for */
     float *all;           /* rank 0: everybody's */
+    float *expected;      /* rank 0: the reference's gradients of one stage */
     size_t *bytes;        /* [P] */
     dpr_verify_report_t result;
 } verifier_t;
 
 struct dpr_trainer {
     const dpr_train_config_t *config;
+    dpr_device_choice_t choice;
     dpr_comm_t *comm;
     int rank;
     int ranks;
@@ -85,7 +88,6 @@ struct dpr_trainer {
     double offset_uncertainty_sec;
     dpr_timeline_t predicted; /* at mean costs */
 
-    dpr_record_t *records;      /* of one step */
     dpr_step_sample_t *samples; /* [total_steps] */
     double *loss;               /* [total_steps] */
     double *reduction_sec;      /* [total_steps] */
@@ -96,6 +98,7 @@ struct dpr_trainer {
     bool tested;
 
     verifier_t verifier;
+    explainer_t explainer;
     live_progress_t live;
 };
 
@@ -115,7 +118,8 @@ dpr_status_t trainer_verify_step(dpr_trainer_t *trainer, long step);
 dpr_status_t trainer_report(dpr_trainer_t *trainer, dpr_train_report_t *report);
 
 /* trainer_auto.c: collective; calibrates on a probe of its own and builds the program. */
-dpr_status_t trainer_schedule_auto(const dpr_train_config_t *config, dpr_comm_t *comm,
+dpr_status_t trainer_schedule_auto(const dpr_train_config_t *config,
+                                   const dpr_device_choice_t *choice, dpr_comm_t *comm,
                                    dpr_program_t *program);
 
 /* trainer_run.c: collective; loads the first batch, calibrates and predicts. */

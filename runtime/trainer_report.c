@@ -100,6 +100,10 @@ static void fill_run(const dpr_trainer_t *trainer, dpr_train_report_t *report)
     snprintf(report->schedule, sizeof report->schedule, "%s", trainer->program.name);
     snprintf(report->data, sizeof report->data, "%s", trainer->config->data);
     snprintf(report->device, sizeof report->device, "%s", info.name);
+    snprintf(report->device_reason, sizeof report->device_reason, "%s", trainer->choice.reason);
+    snprintf(report->dtype, sizeof report->dtype, "%s", dpr_dtype_name(model->dtype));
+    dpr_comm_describe(trainer->comm, report->comm, sizeof report->comm);
+    report->cuda_graph = trainer->config->cuda_graph;
     snprintf(report->clock, sizeof report->clock, "%s", dpr_clock_name(trainer->clock));
     snprintf(report->clock_reason, sizeof report->clock_reason, "%s", trainer->clock_reason);
     snprintf(report->optimizer, sizeof report->optimizer, "%s",
@@ -188,34 +192,49 @@ static void fill_measurement(const dpr_trainer_t *trainer, const dpr_measurement
     report->step_p90_sec = measured->span_p90_sec;
     report->bubble_measured = measured->bubble_ratio;
     report->timeline_difference = dpr_timeline_difference(last_step, &trainer->predicted);
-    report->clock_uncertainty_sec = trainer->offset_uncertainty_sec;
+    for (int r = 0; r < trainer->ranks; r++) {
+        report->clock_uncertainty_sec =
+            fmax(report->clock_uncertainty_sec, trainer->explainer.clocks[r].uncertainty_sec);
+    }
 }
 
-/* What each rank tells of its memory. */
-typedef struct rank_memory {
+/* What each rank tells of its device and memory. */
+typedef struct rank_facts {
     double arena_bytes;
     double predicted_bytes;
+    double workspace_bytes;
     double peak_bytes;
-} rank_memory_t;
+    dpr_device_info_t device;
+} rank_facts_t;
 
-static dpr_status_t gather_memory(const dpr_trainer_t *trainer, rank_memory_t *all)
+static dpr_status_t gather_facts(const dpr_trainer_t *trainer, rank_facts_t *all)
 {
     dpr_pipeline_memory_t memory;
     size_t now, peak;
     dpr_pipeline_memory(trainer->pipeline, &memory);
     dpr_device_memory_usage(trainer->device, &now, &peak);
-    const rank_memory_t mine = {.arena_bytes = (double)memory.arena_bytes,
-                                .predicted_bytes = (double)memory.total_bytes,
-                                .peak_bytes = (double)peak};
+    rank_facts_t mine = {.arena_bytes = (double)memory.arena_bytes,
+                         .predicted_bytes = (double)memory.total_bytes,
+                         .workspace_bytes = (double)memory.workspace_bytes,
+                         .peak_bytes = (double)peak};
+    dpr_device_info(trainer->device, &mine.device);
     return dpr_comm_allgather(trainer->comm, &mine, sizeof mine, all);
+}
+
+static void set_device(const dpr_device_info_t *info, dpr_rank_report_t *rank)
+{
+    snprintf(rank->device, sizeof rank->device, "%s", info->name);
+    snprintf(rank->driver, sizeof rank->driver, "%s", info->driver);
+    snprintf(rank->pci, sizeof rank->pci, "%s", info->pci);
+    rank->numa_node = info->numa_node;
 }
 
 static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_measurement_t *measured,
                                dpr_train_report_t *report)
 {
-    rank_memory_t *memory;
-    DPR_TRY(dpr_calloc((size_t)trainer->ranks, sizeof *memory, &memory));
-    dpr_status_t status = gather_memory(trainer, memory);
+    rank_facts_t *facts;
+    DPR_TRY(dpr_calloc((size_t)trainer->ranks, sizeof *facts, &facts));
+    dpr_status_t status = gather_facts(trainer, facts);
     if (status == DPR_OK) {
         status = dpr_calloc((size_t)trainer->ranks, sizeof *report->rank, &report->rank);
     }
@@ -228,13 +247,24 @@ static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_measurement_t *
             .busy_measured_sec = measured->busy_sec[r],
             .peak_activations =
                 dpr_graph_peak_activations(dpr_pipeline_graph(trainer->pipeline), r),
-            .arena_bytes = memory[r].arena_bytes,
-            .predicted_memory_bytes = memory[r].predicted_bytes,
-            .memory_bytes = memory[r].peak_bytes,
+            .arena_bytes = facts[r].arena_bytes,
+            .predicted_memory_bytes = facts[r].predicted_bytes,
+            .workspace_bytes = facts[r].workspace_bytes,
+            .memory_bytes = facts[r].peak_bytes,
         };
+        set_device(&facts[r].device, &report->rank[r]);
     }
-    free(memory);
+    free(facts);
     return status;
+}
+
+static double last_step_offset(const dpr_trainer_t *trainer)
+{
+    const dpr_clock_fit_t *clock = &trainer->explainer.clock;
+    return trainer->total_steps > 0
+               ? dpr_clock_offset_at(clock,
+                                     trainer->samples[trainer->total_steps - 1].first_start_sec)
+               : 0.0;
 }
 
 static dpr_status_t fill_bubbles(dpr_trainer_t *trainer, dpr_train_report_t *report)
@@ -246,11 +276,11 @@ static dpr_status_t fill_bubbles(dpr_trainer_t *trainer, dpr_train_report_t *rep
     dpr_status_t status;
     DPR_TRY_GOTO(dpr_timeline_summarize(&trainer->predicted, &at_means), free_parts);
     DPR_TRY_GOTO(dpr_measure_gather(trainer->comm, trainer->samples + first,
-                                    trainer->total_steps - first, trainer->offset_sec, &measured),
+                                    trainer->total_steps - first, 0.0, &measured),
                  free_parts);
     DPR_TRY_GOTO(dpr_timeline_init(&last_step, dpr_pipeline_graph(trainer->pipeline)), free_parts);
     DPR_TRY_GOTO(dpr_measure_timeline(trainer->comm, dpr_pipeline_executor(trainer->pipeline),
-                                      trainer->offset_sec, &last_step),
+                                      last_step_offset(trainer), &last_step),
                  free_parts);
     fill_prediction(trainer, &at_means, report);
     fill_measurement(trainer, &measured, &last_step, report);
@@ -286,6 +316,8 @@ dpr_status_t trainer_report(dpr_trainer_t *trainer, dpr_train_report_t *report)
     fill_run(trainer, report);
     fill_results(trainer, report);
     fill_scheduler(trainer, report);
+    DPR_TRY(trainer_explain(trainer, first_measured_step(trainer)));
+    report->explanation = trainer->explainer.is_explained ? &trainer->explainer.explanation : NULL;
     DPR_TRY(fill_bubbles(trainer, report));
     const dpr_status_t hashed =
         dpr_comm_agree(trainer->comm, hash_parameters(trainer, report), NULL);

@@ -14,8 +14,16 @@
 #include "models/simulate.h"
 #include "runtime/calibrate.h"
 #include "runtime/trainer_impl.h"
+#include "runtime/watchdog.h"
 
-enum { PREDICTION_DRAWS = 400 };
+enum {
+    PREDICTION_DRAWS = 400,
+    EXIT_HANGS = 1, /* of a job that the watchdog ends: as of any run that fails */
+};
+
+/* From a rank's report of a hang to the job's end: the ranks' steps began at about the same time,
+ * so that by then all have reported. */
+static const double report_grace_sec = 1.0;
 
 /* ---- Feeding ---- */
 
@@ -98,8 +106,8 @@ static dpr_status_t calibrate(dpr_trainer_t *trainer)
     set_reduction_cost(trainer);
     set_op_costs(&trainer->table, NAN);
     return dpr_calibrate_ops(trainer->pipeline, trainer->comm, trainer->device, 0,
-                             trainer->config->calibrate_steps, trainer->offset_sec, &trainer->table,
-                             &trainer->durations);
+                             1.0f / (float)trainer->global_batch, trainer->config->calibrate_steps,
+                             trainer->offset_sec, &trainer->table, &trainer->durations);
 }
 
 /* Under the model clock there is nothing to draw: one calibration step, which is the cost model. */
@@ -118,8 +126,10 @@ static dpr_status_t predict(dpr_trainer_t *trainer)
     DPR_TRY(set_costs(trainer));
     DPR_TRY(fill_costs(trainer, graph, trainer->predicted_cost));
     dpr_simulate(graph, trainer->predicted_cost, &trainer->predicted);
-    return dpr_predict(&trainer->durations, is_model ? 1 : PREDICTION_DRAWS, trainer->config->seed,
-                       &trainer->prediction);
+    DPR_TRY(dpr_predict(&trainer->durations, is_model ? 1 : PREDICTION_DRAWS, trainer->config->seed,
+                        &trainer->prediction));
+    DPR_TRY(trainer_explain_clock(trainer));
+    return trainer_explain_predicted(trainer);
 }
 
 /* ---- Steps ---- */
@@ -128,8 +138,7 @@ static void keep_step(dpr_trainer_t *trainer, long step)
 {
     const dpr_executor_t *executor = dpr_pipeline_executor(trainer->pipeline);
     dpr_pipeline_result_t result;
-    dpr_executor_collect(executor, trainer->records);
-    dpr_step_sample_take(dpr_pipeline_graph(trainer->pipeline), trainer->records,
+    dpr_step_sample_take(dpr_pipeline_graph(trainer->pipeline), trainer_explain_step(trainer, step),
                          dpr_executor_command_count(executor), &trainer->samples[step]);
     dpr_pipeline_result(trainer->pipeline, &result);
     trainer->loss[step] = result.loss;
@@ -245,6 +254,7 @@ static dpr_status_t train_all(dpr_trainer_t *trainer)
         DPR_TRY(train_step(trainer, step));
         trainer->train_sec += now_sec() - begin;
         show_step(trainer, step);
+        DPR_TRY(trainer_explain_refresh(trainer, step));
         if (trainer->config->verify) {
             DPR_TRY(trainer_verify_step(trainer, step));
         }
@@ -252,6 +262,7 @@ static dpr_status_t train_all(dpr_trainer_t *trainer)
         if (last || (step + 1) % trainer->steps_per_epoch == 0) {
             atomic_store(&trainer->live.phase, "evaluating");
             DPR_TRY(evaluate(trainer, (int)(step & 1)));
+            DPR_TRY(trainer_explain_clock(trainer));
             show_evaluation(trainer);
         }
     }
@@ -319,18 +330,32 @@ static void watch(dpr_trainer_t *trainer, pthread_t thread, dpr_progress_fn_t pr
     }
 }
 
+static dpr_status_t start_watchdog(const dpr_trainer_t *trainer, dpr_watchdog_t **watchdog)
+{
+    const dpr_watchdog_options_t options = {.comm = trainer->comm,
+                                            .pipeline = trainer->pipeline,
+                                            .timeout_sec = trainer->config->timeout_sec,
+                                            .grace_sec = report_grace_sec,
+                                            .exit_code = EXIT_HANGS};
+    return dpr_watchdog_create(&options, watchdog);
+}
+
 dpr_status_t dpr_trainer_run(dpr_trainer_t *trainer, dpr_progress_fn_t progress, void *user,
                              dpr_train_report_t *report)
 {
     scheduler_t scheduler = {.trainer = trainer, .report = report};
+    dpr_watchdog_t *watchdog;
     pthread_t thread;
     *report = (dpr_train_report_t){0};
+    DPR_TRY(start_watchdog(trainer, &watchdog));
     const int error = pthread_create(&thread, NULL, scheduler_main, &scheduler);
     if (error != 0) {
+        dpr_watchdog_destroy(watchdog);
         return dpr_fail(DPR_ERR_SYSTEM, "cannot start the scheduler thread: error %d", error);
     }
     pthread_setname_np(thread, "scheduler");
     watch(trainer, thread, progress, user);
+    dpr_watchdog_destroy(watchdog);
     if (progress != NULL) {
         atomic_store(&trainer->live.phase, "done");
         show(trainer, progress, user);

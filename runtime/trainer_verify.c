@@ -1,4 +1,8 @@
-/* --verify: every step's loss and gradients against the same steps in one process, on rank 0. */
+/*
+ * --verify: every step's loss and gradients against the same steps in one process, on rank 0: on a
+ * device of its own, of the run's kind and number format (cuda: on the same GPU, which then holds
+ * the whole model beside rank 0's part).
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,8 +10,6 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "runtime/trainer_impl.h"
-
-static const double VERIFY_TOLERANCE = 1e-5;
 
 /* Bytes of the gradients that rank r speaks for. */
 static size_t owned_bytes(const dpr_trainer_t *trainer, int rank)
@@ -21,12 +23,27 @@ static size_t owned_bytes(const dpr_trainer_t *trainer, int rank)
     return bytes;
 }
 
+static dpr_status_t create_device(const dpr_trainer_t *trainer, verifier_t *verifier)
+{
+    if (trainer->choice.is_cuda) {
+        DPR_TRY(dpr_cuda_device_create(trainer->choice.ordinal, DPR_CLOCK_WALL, &verifier->device));
+        return dpr_cuda_kernels_create(verifier->device, trainer->model.dtype, &verifier->kernels);
+    }
+    const dpr_host_device_options_t options = {.clock = DPR_CLOCK_WALL};
+    DPR_TRY(dpr_host_device_create(&options, &verifier->device));
+    return dpr_host_kernels_create(&verifier->kernels);
+}
+
 static dpr_status_t create_reference(dpr_trainer_t *trainer)
 {
     verifier_t *verifier = &trainer->verifier;
-    const dpr_host_device_options_t options = {.clock = DPR_CLOCK_WALL};
-    DPR_TRY(dpr_host_device_create(&options, &verifier->device));
-    DPR_TRY(dpr_host_kernels_create(&verifier->kernels));
+    size_t largest = 0;
+    for (int s = 0; s < trainer->program.stages; s++) {
+        const size_t count = dpr_pipeline_shapes(trainer->pipeline)[s].parameters;
+        largest = count > largest ? count : largest;
+    }
+    DPR_TRY(create_device(trainer, verifier));
+    DPR_TRY(dpr_calloc(largest, sizeof(float), &verifier->expected));
     DPR_TRY(dpr_calloc(trainer->global_batch * (size_t)trainer->model.input, sizeof(float),
                        &verifier->inputs));
     DPR_TRY(dpr_calloc(trainer->global_batch, sizeof(int32_t), &verifier->labels));
@@ -40,7 +57,8 @@ dpr_status_t trainer_verify_create(dpr_trainer_t *trainer)
 {
     verifier_t *verifier = &trainer->verifier;
     size_t total = 0;
-    verifier->result = (dpr_verify_report_t){.done = true, .tolerance = VERIFY_TOLERANCE};
+    verifier->result = (dpr_verify_report_t){
+        .done = true, .tolerance = dpr_reference_tolerance(trainer->model.dtype)};
     DPR_TRY(dpr_calloc((size_t)trainer->ranks, sizeof(size_t), &verifier->bytes));
     for (int r = 0; r < trainer->ranks; r++) {
         verifier->bytes[r] = owned_bytes(trainer, r);
@@ -70,6 +88,7 @@ void trainer_verify_destroy(dpr_trainer_t *trainer)
     free(verifier->labels);
     free(verifier->order);
     free(verifier->all);
+    free(verifier->expected);
     free(verifier->bytes);
 }
 
@@ -135,9 +154,10 @@ static dpr_status_t compare(dpr_trainer_t *trainer, long step)
     verifier->result.loss_difference =
         worse(verifier->result.loss_difference, fabs(trainer->loss[step] - loss) / fabs(loss));
     for (int s = 0; s < trainer->program.stages; s++) {
-        const double difference = dpr_relative_difference(
-            gathered_stage(trainer, s), dpr_reference_gradients(verifier->reference, s),
-            dpr_pipeline_shapes(trainer->pipeline)[s].parameters);
+        DPR_TRY(dpr_reference_read_gradients(verifier->reference, s, verifier->expected));
+        const double difference =
+            dpr_relative_difference(gathered_stage(trainer, s), verifier->expected,
+                                    dpr_pipeline_shapes(trainer->pipeline)[s].parameters);
         verifier->result.gradient_difference =
             worse(verifier->result.gradient_difference, difference);
     }

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "comm/local/local_impl.h"
+#include "comm/staging.h"
 #include "comm/sum.h"
 
 /* Shared by `members` ranks that meet operation by operation; a channel is one of two members, the
@@ -40,6 +41,7 @@ typedef struct side {
     } base;
     dpr_local_object_t object;
     dpr_comm_ring_t ring;
+    dpr_comm_staging_t staging;
     meeting_t *meeting;
     int member;
     int *ranks;
@@ -127,7 +129,8 @@ static dpr_status_t check_alike(const meeting_t *meeting, const char *what, bool
     const dpr_comm_op_t *first = meeting->waiting[0];
     for (int member = 1; member < meeting->members; member++) {
         const dpr_comm_op_t *other = meeting->waiting[member];
-        if (first->count != other->count || first->element != other->element ||
+        if (first->count != other->count || first->whole != other->whole ||
+            first->element != other->element ||
             (timed && memcmp(&first->cost_sec, &other->cost_sec, sizeof first->cost_sec) != 0)) {
             return dpr_fail(DPR_ERR_MISMATCH,
                             "%s %llu: rank %d has size %zu, type %d and cost %.17g s, rank %d size "
@@ -201,14 +204,17 @@ static void release_side(dpr_local_object_t *object)
     side_t *side = object_side(object);
     leave_meeting(side->meeting, side->member);
     dpr_comm_ring_close(&side->ring);
+    dpr_comm_staging_close(&side->staging);
     free(side);
 }
 
 /*
  * Opens this rank's side of a meeting of the ranks listed: the first of them makes what is shared,
- * and all learn where it is. *out is NULL where this rank is no member.
+ * and all learn where it is. *out is NULL where this rank is no member. `slot_bytes` is for
+ * staging.
  */
-static dpr_status_t open_side(dpr_comm_local_t *comm, const int *ranks, int members, side_t **out)
+static dpr_status_t open_side(dpr_comm_local_t *comm, const int *ranks, int members,
+                              size_t slot_bytes, side_t **out)
 {
     dpr_status_t status = DPR_OK;
     meeting_t *meeting = NULL;
@@ -235,6 +241,7 @@ static dpr_status_t open_side(dpr_comm_local_t *comm, const int *ranks, int memb
     }
     DPR_TRY_GOTO(dpr_calloc(1, sizeof *side, &side), leave);
     DPR_TRY_GOTO(dpr_comm_ring_open(&side->ring, comm->base.device), free_side);
+    DPR_TRY_GOTO(dpr_comm_staging_open(&side->staging, comm->base.device, slot_bytes), close_ring);
     side->object.release = release_side;
     side->meeting = meeting;
     side->member = member;
@@ -242,6 +249,8 @@ static dpr_status_t open_side(dpr_comm_local_t *comm, const int *ranks, int memb
     *out = side;
     return DPR_OK;
 
+close_ring:
+    dpr_comm_ring_close(&side->ring);
 free_side:
     free(side);
 leave:
@@ -254,7 +263,7 @@ dpr_status_t dpr_local_channel_open(dpr_comm_t *comm, int source, int destinatio
 {
     const int ends[2] = {source, destination};
     side_t *side;
-    DPR_TRY(open_side(dpr_comm_local(comm), ends, 2, &side));
+    DPR_TRY(open_side(dpr_comm_local(comm), ends, 2, max_bytes, &side));
     *channel = NULL;
     if (side != NULL) {
         side->base.channel = (dpr_comm_channel_t){
@@ -268,7 +277,7 @@ dpr_status_t dpr_local_group_open(dpr_comm_t *comm, const int *ranks, int count,
                                   dpr_comm_group_t **group)
 {
     side_t *side;
-    DPR_TRY(open_side(dpr_comm_local(comm), ranks, count, &side));
+    DPR_TRY(open_side(dpr_comm_local(comm), ranks, count, DPR_COMM_STAGING_SUM_BYTES, &side));
     *group = NULL;
     if (side != NULL) {
         side->base.group = (dpr_comm_group_t){.comm = comm, .size = count};
@@ -298,7 +307,9 @@ static dpr_status_t enqueue_transfer(dpr_comm_channel_t *channel, int member, vo
     }
     const dpr_comm_op_t op = {
         .owner = side, .buffer = buffer, .count = bytes, .cost_sec = cost_sec};
-    return dpr_comm_ring_enqueue(&side->ring, &op, start_transfer, stream);
+    return member == 0
+               ? dpr_comm_staged_send(&side->staging, &side->ring, &op, start_transfer, stream)
+               : dpr_comm_staged_recv(&side->staging, &side->ring, &op, start_transfer, stream);
 }
 
 dpr_status_t dpr_local_channel_send(dpr_comm_channel_t *channel, const void *buffer, size_t bytes,
@@ -318,7 +329,11 @@ dpr_status_t dpr_local_group_allreduce_sum(dpr_comm_group_t *group, void *buffer
                                            dpr_stream_t *stream)
 {
     side_t *side = (side_t *)group;
-    const dpr_comm_op_t op = {
-        .owner = side, .buffer = buffer, .count = count, .element = element, .cost_sec = cost_sec};
-    return dpr_comm_ring_enqueue(&side->ring, &op, start_allreduce, stream);
+    const dpr_comm_op_t op = {.owner = side,
+                              .buffer = buffer,
+                              .count = count,
+                              .whole = count,
+                              .element = element,
+                              .cost_sec = cost_sec};
+    return dpr_comm_staged_sum(&side->staging, &side->ring, &op, start_allreduce, stream);
 }

@@ -30,6 +30,7 @@
 #include "base/memory.h"
 #include "comm/mpi/mpi_impl.h"
 #include "comm/mpi/mpi_testing.h"
+#include "comm/staging.h"
 
 enum { CONTROL_IN, CONTROL_OUT, PAYLOAD, PARTS };
 
@@ -44,6 +45,7 @@ typedef struct mpi_channel {
     dpr_comm_channel_t base;
     dpr_mpi_object_t object;
     dpr_comm_ring_t ring; /* the enqueuing thread's */
+    dpr_comm_staging_t staging;
     int number;
     int peer;
     bool sends;
@@ -306,7 +308,8 @@ static dpr_status_t enqueue(dpr_comm_channel_t *base, bool sends, void *buffer, 
                               .buffer = buffer,
                               .count = bytes,
                               .cost_sec = cost_sec};
-    return dpr_comm_ring_enqueue(&channel->ring, &op, start_op, stream);
+    return sends ? dpr_comm_staged_send(&channel->staging, &channel->ring, &op, start_op, stream)
+                 : dpr_comm_staged_recv(&channel->staging, &channel->ring, &op, start_op, stream);
 }
 
 dpr_status_t dpr_mpi_channel_send(dpr_comm_channel_t *channel, const void *buffer, size_t bytes,
@@ -355,6 +358,7 @@ static void channel_release(dpr_mpi_object_t *object)
 {
     mpi_channel_t *channel = object_channel(object);
     dpr_comm_ring_close(&channel->ring);
+    dpr_comm_staging_close(&channel->staging);
     free(channel);
 }
 
@@ -362,9 +366,14 @@ static dpr_status_t open_end(dpr_comm_mpi_t *comm, mpi_channel_t *channel)
 {
     dpr_status_t status;
     DPR_TRY(dpr_comm_ring_open(&channel->ring, comm->base.device));
-    DPR_TRY_GOTO(dpr_mpi_call(comm, begin_open, NULL, channel), close_ring);
+    DPR_TRY_GOTO(
+        dpr_comm_staging_open(&channel->staging, comm->base.device, channel->base.max_bytes),
+        close_ring);
+    DPR_TRY_GOTO(dpr_mpi_call(comm, begin_open, NULL, channel), close_staging);
     return DPR_OK;
 
+close_staging:
+    dpr_comm_staging_close(&channel->staging);
 close_ring:
     dpr_comm_ring_close(&channel->ring);
     return status;

@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -59,6 +60,23 @@ static dpr_status_t find_node(dpr_comm_mpi_t *comm)
     return status;
 }
 
+/* "Open MPI v4.1.4, package: ..." up to the first comma or line's end. */
+static void read_library(char *name, size_t size)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length;
+    if (MPI_Get_library_version(text, &length) == MPI_SUCCESS) {
+        snprintf(name, size, "%.*s", (int)strcspn(text, ",\n"), text);
+    } else {
+        snprintf(name, size, "MPI");
+    }
+}
+
+static void describe(const dpr_comm_t *comm, char *text, size_t size)
+{
+    snprintf(text, size, "%s", dpr_comm_mpi(comm)->library);
+}
+
 static dpr_status_t set_up(dpr_comm_mpi_t *comm)
 {
     int initialized = 0;
@@ -75,6 +93,7 @@ static dpr_status_t set_up(dpr_comm_mpi_t *comm)
                                       "MPI_THREAD_FUNNELED");
     }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    read_library(comm->library, sizeof comm->library);
     MPI_Comm_rank(MPI_COMM_WORLD, &comm->base.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &comm->base.size);
     DPR_TRY(find_node(comm));
@@ -222,6 +241,7 @@ static const dpr_comm_ops_t mpi_ops = {
     .allgather = dpr_mpi_allgather,
     .gather = dpr_mpi_gather,
     .measure_link = dpr_mpi_measure_link,
+    .describe = describe,
     .abort = abort_job,
 };
 

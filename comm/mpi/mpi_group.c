@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "comm/mpi/mpi_impl.h"
+#include "comm/staging.h"
 #include "comm/sum.h"
 
 enum {
@@ -40,6 +41,7 @@ typedef struct header {
     double cost_sec;
     uint64_t number;
     uint64_t count;
+    uint64_t whole; /* of the all-reduce that this is a piece of */
     int32_t element;
     int32_t reserved;
 } header_t;
@@ -54,6 +56,7 @@ typedef struct mpi_group {
     dpr_comm_group_t base;
     dpr_mpi_object_t object;
     dpr_comm_ring_t ring; /* the enqueuing thread's */
+    dpr_comm_staging_t staging;
     int tag;
     int *ranks; /* by member */
     int me;
@@ -239,16 +242,16 @@ static dpr_status_t check_headers(mpi_group_t *group)
     for (int member = 1; member < group->base.size; member++) {
         const header_t *other = &group->headers[member];
         if (first->number != other->number || first->count != other->count ||
-            first->element != other->element ||
+            first->whole != other->whole || first->element != other->element ||
             (timed && memcmp(&first->cost_sec, &other->cost_sec, sizeof first->cost_sec) != 0)) {
             return dpr_fail(DPR_ERR_MISMATCH,
                             "rank %d: all-reduce %llu of group %d: rank %d passed %llu elements of "
                             "type %d at %.17g s, rank %d passed, to its number %llu, %llu elements "
                             "of type %d at %.17g s; all members must pass the same",
                             group->base.comm->rank, (unsigned long long)first->number, group->tag,
-                            group->ranks[0], (unsigned long long)first->count, first->element,
+                            group->ranks[0], (unsigned long long)first->whole, first->element,
                             first->cost_sec, group->ranks[member],
-                            (unsigned long long)other->number, (unsigned long long)other->count,
+                            (unsigned long long)other->number, (unsigned long long)other->whole,
                             other->element, other->cost_sec);
         }
     }
@@ -334,6 +337,7 @@ static void begin_op(dpr_comm_post_t *post)
                        .cost_sec = op->cost_sec,
                        .number = group->number_next++,
                        .count = op->count,
+                       .whole = op->whole,
                        .element = (int32_t)op->element};
     for (int member = 0; member < group->base.size; member++) {
         if (member != group->me &&
@@ -366,9 +370,10 @@ dpr_status_t dpr_mpi_group_allreduce_sum(dpr_comm_group_t *base, void *buffer, s
                               .owner = group,
                               .buffer = buffer,
                               .count = count,
+                              .whole = count,
                               .element = element,
                               .cost_sec = cost_sec};
-    return dpr_comm_ring_enqueue(&group->ring, &op, start_op, stream);
+    return dpr_comm_staged_sum(&group->staging, &group->ring, &op, start_op, stream);
 }
 
 static void begin_open(dpr_comm_mpi_t *comm, void *arguments)
@@ -387,6 +392,7 @@ static void group_release(dpr_mpi_object_t *object)
 {
     mpi_group_t *group = object_group(object);
     dpr_comm_ring_close(&group->ring);
+    dpr_comm_staging_close(&group->staging);
     free(group->rows);
     free(group->scratch);
     free(group->headers);
@@ -409,6 +415,7 @@ static dpr_status_t fill_group(dpr_comm_mpi_t *comm, const int *ranks, mpi_group
     DPR_TRY(dpr_calloc(members, sizeof *group->rows, &group->rows));
     DPR_TRY(dpr_calloc(members > 1 ? SCRATCH_BYTES : 0, 1, &group->scratch));
     DPR_TRY(dpr_comm_ring_open(&group->ring, comm->base.device));
+    DPR_TRY(dpr_comm_staging_open(&group->staging, comm->base.device, DPR_COMM_STAGING_SUM_BYTES));
     return dpr_mpi_call(comm, begin_open, NULL, group);
 }
 

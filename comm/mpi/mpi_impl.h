@@ -113,6 +113,7 @@ struct dpr_comm_mpi {
     MPI_Comm groups;   /* all-reduces; one tag a group */
     MPI_Comm calls;    /* blocking calls */
     int largest_tag;
+    char library[64];       /* whose MPI this is */
     size_t chunk_bytes;     /* the longest message; longer transfers take several */
     dpr_mpi_bell_t **bells; /* by rank; NULL for ranks of other nodes */
     MPI_Win bell_window;

@@ -208,8 +208,13 @@ field v-min fits true
 fact limit_bytes 194467
 expect 0 "${exact[@]}" --dtype fp32 --json
 says out '"format": "dualpipe-plan-memory-exact"'
-expect 2 "${exact[@]}"
-says err "expected --dtype fp32"
+expect 0 "${exact[@]}" --dtype bf16 --csv # activations of half the size, and a copy of the parameters
+field dualpipe arena_bytes 23808
+field dualpipe stage_bytes 91720
+expect 0 "${exact[@]}" --dtype tf32 --csv
+field dualpipe total_bytes 194468
+expect 2 "${exact[@]}" --dtype fp8
+says err "expected fp32, tf32 or bf16"
 expect 2 memory --exact --ranks 4 --micro-batches 10
 says err "expected --model mlp"
 

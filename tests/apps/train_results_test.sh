@@ -5,7 +5,7 @@ set -euo pipefail
 train=$1
 # shellcheck source=tests/apps/mpi_env.sh
 . "$(dirname "$0")/mpi_env.sh"
-model=(--data synthetic:train=2048,test=200,features=30,classes=5 --hidden 24 --ffn 40
+model=(--device host --data synthetic:train=2048,test=200,features=30,classes=5 --hidden 24 --ffn 40
     --micro-batch-size 4)
 small=("${model[@]}" --quiet)
 

@@ -10,10 +10,17 @@
 #include "base/log.h"
 #include "base/random.h"
 
+#ifdef DPR_TEST_STANDIN
+#include "standin.h"
+#endif
+
 enum { RANKS_MAX = 64 };
 
 static struct {
     bool is_mpi;
+    bool is_nccl;
+    bool on_cuda;
+    bool left_behind;
     int size;
     dpr_comm_t *mpi;
     atomic_bool errors_expected;
@@ -41,11 +48,97 @@ int errors_logged(void)
     return atomic_load(&suite.errors);
 }
 
+#ifdef DPR_TEST_STANDIN
+
+static void cuda_begin(uint64_t seed)
+{
+    standin_reset(&(standin_options_t){
+        .seed = seed, .deadlock_sec = suite.left_behind ? 1.0 : 20.0, .quiet = suite.left_behind});
+}
+
+/* Counts what CUDA would have complained of. */
+static int cuda_end(void)
+{
+    char text[2048];
+    int failures = 0;
+    standin_drain();
+    for (int i = 0; i < 5000 && suite.left_behind && standin_leaks(NULL, 0) > 0; i++) {
+        sleep_ms(1);
+    }
+    if (standin_misuses() > standin_deadlocks() || (standin_misuses() > 0 && !suite.left_behind)) {
+        fprintf(stderr, "misuse of CUDA: %s\n", standin_misuse_text(text, sizeof text));
+        failures++;
+    }
+    if (standin_leaks(text, sizeof text) > 0) {
+        fprintf(stderr, "left alive: %s\n", text);
+        failures++;
+    }
+    return failures;
+}
+
+bool suite_is_on_standin(void)
+{
+    return true;
+}
+
+#else
+
+static void cuda_begin(uint64_t seed)
+{
+    (void)seed;
+}
+
+static int cuda_end(void)
+{
+    return 0;
+}
+
+bool suite_is_on_standin(void)
+{
+    return false;
+}
+
+#endif
+
+/* One GPU for each rank with NCCL, one for every two otherwise, as far as there are. */
+static int gpu_of(int rank, int gpus)
+{
+    return suite.is_nccl ? rank : rank / 2 % gpus;
+}
+
+static dpr_status_t check_gpus(void)
+{
+    char reason[256];
+    const int needed = !suite.on_cuda ? 0 : suite.is_nccl ? suite.size : 1;
+    const int count = needed > 0 ? dpr_cuda_device_count(reason, sizeof reason) : 0;
+    if (count < needed) {
+        printf("skipped: %d GPUs, %d needed%s%s\n", count, needed, count == 0 ? "; " : "",
+               count == 0 ? reason : "");
+        return DPR_ERR_UNSUPPORTED;
+    }
+    return DPR_OK;
+}
+
+static dpr_status_t open_device(int rank, dpr_clock_t clock, uint64_t chaos_seed,
+                                dpr_device_t **device)
+{
+    const dpr_host_device_options_t options = {.clock = clock, .chaos_seed = chaos_seed};
+    char reason[256];
+    return suite.on_cuda
+               ? dpr_cuda_device_create(gpu_of(rank, dpr_cuda_device_count(reason, sizeof reason)),
+                                        clock, device)
+               : dpr_host_device_create(&options, device);
+}
+
 dpr_status_t suite_begin(const char *backend, int size)
 {
     dpr_log_set_sink(sink, NULL);
-    suite.is_mpi = strcmp(backend, "mpi") == 0;
+    suite.is_mpi = strncmp(backend, "mpi", 3) == 0;
+    suite.is_nccl = strcmp(backend, "nccl") == 0;
+    suite.on_cuda = suite.is_nccl || strstr(backend, "+cuda") != NULL;
     suite.size = size;
+    cuda_begin(0);
+    DPR_TRY(check_gpus());
     if (suite.is_mpi) {
         DPR_TRY(dpr_comm_mpi_create(&suite.mpi));
         suite.size = dpr_comm_size(suite.mpi);
@@ -63,38 +156,38 @@ dpr_status_t suite_begin(const char *backend, int size)
  */
 static int leave_mpi(rank_test_t *test)
 {
-    static unsigned char buffer[64];
+    enum { BYTES = 64 };
+    unsigned char *buffer = make_memory(test, BYTES);
     const int first = 0;
     dpr_stream_t *stream = make_stream(test);
     const bool waits = suite.size > 1 && test->rank == 1;
     (void)make_group(test, &first, 1);
     if (suite.size > 1) {
-        dpr_comm_channel_t *channel = make_channel(test, 0, 1, sizeof buffer);
-        CHECK(test,
-              !waits || dpr_channel_recv(channel, buffer, sizeof buffer, 0.0, stream) == DPR_OK);
+        dpr_comm_channel_t *channel = make_channel(test, 0, 1, BYTES);
+        CHECK(test, !waits || dpr_channel_recv(channel, buffer, BYTES, 0.0, stream) == DPR_OK);
         sleep_ms(20);
     }
     dpr_comm_destroy(suite.mpi);
     CHECK(test, dpr_stream_synchronize(stream) == (waits ? DPR_ERR_COMM : DPR_OK));
     dpr_stream_destroy(stream);
+    free_memory(test, buffer);
     return test->failures;
 }
 
 int suite_end(void)
 {
-    const dpr_host_device_options_t options = {.clock = DPR_CLOCK_WALL};
     rank_test_t test = {.comm = suite.mpi, .size = suite.size};
     if (!suite.is_mpi) {
         return 0;
     }
-    if (dpr_host_device_create(&options, &test.device) != DPR_OK) {
+    test.rank = dpr_comm_rank(suite.mpi);
+    if (open_device(test.rank, DPR_CLOCK_WALL, 0, &test.device) != DPR_OK) {
         return 1;
     }
-    test.rank = dpr_comm_rank(suite.mpi);
     dpr_comm_set_device(suite.mpi, test.device);
     const int failures = leave_mpi(&test);
     dpr_device_destroy(test.device);
-    return failures;
+    return failures + cuda_end();
 }
 
 int suite_size(void)
@@ -102,29 +195,53 @@ int suite_size(void)
     return suite.size;
 }
 
+void suite_let_ranks_be_left_behind(void)
+{
+    suite.left_behind = true;
+}
+
 bool suite_is_mpi(void)
 {
     return suite.is_mpi;
 }
 
+bool suite_is_nccl(void)
+{
+    return suite.is_nccl;
+}
+
+bool suite_is_on_cuda(void)
+{
+    return suite.on_cuda;
+}
+
 typedef struct rank_job {
     rank_test_t test;
     scenario_fn_t scenario;
-    dpr_host_device_options_t options;
+    dpr_clock_t clock;
+    uint64_t chaos_seed;
+    dpr_comm_t *bootstrap; /* nccl */
 } rank_job_t;
 
 static void *run_rank(void *argument)
 {
     rank_job_t *job = argument;
     rank_test_t *test = &job->test;
+    if (suite.is_nccl) {
+        job->bootstrap = test->comm;
+        CHECK(test, dpr_comm_nccl_create(job->bootstrap, 2, &test->comm) == DPR_OK);
+    }
     test->rank = dpr_comm_rank(test->comm);
     test->size = dpr_comm_size(test->comm);
-    if (dpr_host_device_create(&job->options, &test->device) != DPR_OK) {
+    if (open_device(test->rank, job->clock, job->chaos_seed, &test->device) != DPR_OK) {
         fprintf(stderr, "rank %d has no device\n", test->rank);
         exit(1);
     }
     dpr_comm_set_device(test->comm, test->device);
     job->scenario(test);
+    if (suite.is_nccl) {
+        dpr_comm_destroy(test->comm); /* collective */
+    }
     return NULL;
 }
 
@@ -175,10 +292,14 @@ static int run_local(rank_job_t job)
 
 int suite_run(scenario_fn_t scenario, dpr_clock_t clock, uint64_t chaos_seed, uint64_t seed)
 {
-    const rank_job_t job = {.test = {.is_mpi = suite.is_mpi, .seed = seed},
-                            .scenario = scenario,
-                            .options = {.clock = clock, .chaos_seed = chaos_seed}};
-    return suite.is_mpi ? run_mpi(job) : run_local(job);
+    const rank_job_t job = {
+        .test = {.is_mpi = suite.is_mpi, .is_nccl = suite.is_nccl, .seed = seed},
+        .scenario = scenario,
+        .clock = clock,
+        .chaos_seed = chaos_seed};
+    cuda_begin(chaos_seed);
+    const int failures = suite.is_mpi ? run_mpi(job) : run_local(job);
+    return failures + cuda_end();
 }
 
 void check_condition(rank_test_t *test, bool holds, const char *text, const char *file, int line)
@@ -219,16 +340,22 @@ dpr_comm_group_t *make_group(rank_test_t *test, const int *ranks, int count)
     return group;
 }
 
+/* What both a stream and the test can use. */
+static dpr_memory_kind_t test_memory(void)
+{
+    return suite.on_cuda ? DPR_MEMORY_PINNED : DPR_MEMORY_DEVICE;
+}
+
 void *make_memory(rank_test_t *test, size_t bytes)
 {
     void *memory = NULL;
-    CHECK(test, dpr_device_alloc(test->device, DPR_MEMORY_DEVICE, bytes, &memory) == DPR_OK);
+    CHECK(test, dpr_device_alloc(test->device, test_memory(), bytes, &memory) == DPR_OK);
     return memory;
 }
 
 void free_memory(rank_test_t *test, void *memory)
 {
-    dpr_device_free(test->device, DPR_MEMORY_DEVICE, memory);
+    dpr_device_free(test->device, test_memory(), memory);
 }
 
 void meet(rank_test_t *test)

@@ -4,6 +4,10 @@
  *
  *      comm_contract local N     N threads of this process are the ranks
  *      comm_contract mpi         this process is one rank of those that mpirun started
+ *      comm_contract nccl N      N threads, each with a GPU of its own, over NCCL
+ *
+ * "local+cuda" and "mpi+cuda": on cuda devices, several ranks to a GPU. Over the stand-in every
+ * scenario must leave no misuse of CUDA and nothing alive.
  *
  * Checks count failures and go on, so that a failing rank still takes part in what follows and the
  * others do not hang; afterwards all ranks agree on whether the scenario passed.
@@ -21,18 +25,27 @@ typedef struct rank_test {
     int rank;
     int size;
     bool is_mpi;
+    bool is_nccl;
     uint64_t seed; /* the same on every rank */
     int failures;
 } rank_test_t;
 
 typedef void (*scenario_fn_t)(rank_test_t *test);
 
-/* "local" with `size` ranks, or "mpi". */
+/* One of the backends above, with `size` ranks. Errors: DPR_ERR_UNSUPPORTED where there are too few
+ * GPUs. */
 dpr_status_t suite_begin(const char *backend, int size);
 /* Destroys the communicator with things left open; returns the failures of this rank. */
 int suite_end(void);
 int suite_size(void);
 bool suite_is_mpi(void);
+bool suite_is_nccl(void);
+bool suite_is_on_cuda(void);
+/* From here on a rank may be left behind in a blocking call of NCCL whose peers do not come: the
+ * stand-in's giving such a call up is awaited at the end of each run, and is no misuse. */
+void suite_let_ranks_be_left_behind(void);
+/* Whether allocations of the stand-in would be counted with our own. */
+bool suite_is_on_standin(void);
 
 /* Runs the scenario on every rank, each with a device of its own; returns the failures on all
  * ranks. */
@@ -54,6 +67,7 @@ dpr_stream_t *make_stream(rank_test_t *test);
 dpr_event_t *make_event(rank_test_t *test);
 dpr_comm_channel_t *make_channel(rank_test_t *test, int source, int destination, size_t max_bytes);
 dpr_comm_group_t *make_group(rank_test_t *test, const int *ranks, int count);
+/* For transfers, and for the test itself: on a cuda device pinned memory. */
 void *make_memory(rank_test_t *test, size_t bytes);
 void free_memory(rank_test_t *test, void *memory);
 void meet(rank_test_t *test); /* barrier */

@@ -67,8 +67,21 @@ static void check_barrier(rank_test_t *test)
     }
 }
 
+static void check_description(rank_test_t *test)
+{
+    char text[128] = "";
+    char all[RANKS_MAX][sizeof text];
+    dpr_comm_describe(test->comm, text, sizeof text);
+    CHECK(test, strlen(text) >= 3 && strchr(text, '\n') == NULL);
+    CHECK(test, dpr_comm_allgather(test->comm, text, sizeof text, all) == DPR_OK);
+    for (int rank = 0; rank < test->size; rank++) {
+        CHECK(test, strcmp(all[rank], text) == 0);
+    }
+}
+
 void scenario_blocking_calls(rank_test_t *test)
 {
+    check_description(test);
     CHECK(test, dpr_comm_node_size(test->comm) >= 1);
     CHECK(test, dpr_comm_node_rank(test->comm) < dpr_comm_node_size(test->comm));
     check_barrier(test);
@@ -83,26 +96,28 @@ void scenario_blocking_calls(rank_test_t *test)
 /* A rank waits in a barrier while its streams still receive: the calls must not stop transfers. */
 void scenario_calls_beside_transfers(rank_test_t *test)
 {
-    int value = test->rank == 0 ? 77 : 0;
+    int *value = make_memory(test, sizeof *value);
+    *value = test->rank == 0 ? 77 : 0;
     holder_t holder;
-    dpr_comm_channel_t *channel = make_channel(test, 0, 1, sizeof value);
+    dpr_comm_channel_t *channel = make_channel(test, 0, 1, sizeof *value);
     dpr_stream_t *stream = make_stream(test);
     if (test->rank == 0) {
         hold_stream(test, stream, &holder);
-        CHECK(test, dpr_channel_send(channel, &value, sizeof value, 0.0, stream) == DPR_OK);
+        CHECK(test, dpr_channel_send(channel, value, sizeof *value, 0.0, stream) == DPR_OK);
         sleep_ms(20); /* the others are in the barrier, rank 1 with its receive under way */
         release_stream(&holder);
         CHECK(test, dpr_stream_synchronize(stream) == DPR_OK);
         meet(test);
     } else {
         CHECK(test, channel == NULL ||
-                        dpr_channel_recv(channel, &value, sizeof value, 0.0, stream) == DPR_OK);
+                        dpr_channel_recv(channel, value, sizeof *value, 0.0, stream) == DPR_OK);
         meet(test);
         CHECK(test, dpr_stream_synchronize(stream) == DPR_OK);
-        CHECK(test, channel == NULL || value == 77);
+        CHECK(test, channel == NULL || *value == 77);
     }
     dpr_stream_destroy(stream);
     dpr_channel_close(channel);
+    free_memory(test, value);
 }
 
 void scenario_agree(rank_test_t *test)

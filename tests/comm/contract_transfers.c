@@ -123,13 +123,15 @@ void scenario_chunks(rank_test_t *test)
 /* Four bytes would fit into any eager buffer: the send must wait all the same. */
 void scenario_send_waits_for_receive(rank_test_t *test)
 {
-    unsigned char buffer[4] = {1, 2, 3, 4};
+    enum { BYTES = 4 };
+    unsigned char *buffer = make_memory(test, BYTES);
     holder_t holder;
-    dpr_comm_channel_t *channel = make_channel(test, 0, 1, sizeof buffer);
+    fill_message(buffer, BYTES, (message_t){0, 1, test->rank, 0});
+    dpr_comm_channel_t *channel = make_channel(test, 0, 1, BYTES);
     dpr_stream_t *stream = make_stream(test);
     dpr_event_t *done = make_event(test);
     if (test->rank == 0) {
-        CHECK(test, dpr_channel_send(channel, buffer, sizeof buffer, 0.0, stream) == DPR_OK);
+        CHECK(test, dpr_channel_send(channel, buffer, BYTES, 0.0, stream) == DPR_OK);
         CHECK(test, dpr_event_record(done, stream) == DPR_OK);
         sleep_ms(50);
         CHECK(test, !dpr_event_query(done)); /* nothing is enqueued on the other side */
@@ -137,7 +139,7 @@ void scenario_send_waits_for_receive(rank_test_t *test)
     meet(test);
     if (test->rank == 1) {
         hold_stream(test, stream, &holder);
-        CHECK(test, dpr_channel_recv(channel, buffer, sizeof buffer, 0.0, stream) == DPR_OK);
+        CHECK(test, dpr_channel_recv(channel, buffer, BYTES, 0.0, stream) == DPR_OK);
     }
     meet(test);
     if (test->rank == 0) {
@@ -150,33 +152,36 @@ void scenario_send_waits_for_receive(rank_test_t *test)
     }
     CHECK(test, dpr_stream_synchronize(stream) == DPR_OK);
     CHECK(test, test->rank != 0 || dpr_event_query(done));
+    CHECK(test, test->rank != 1 || holds_message(buffer, BYTES, (message_t){0, 1, 0, 0}));
     dpr_stream_destroy(stream);
     dpr_event_destroy(done);
     dpr_channel_close(channel);
+    free_memory(test, buffer);
 }
 
 void scenario_receive_waits_for_send(rank_test_t *test)
 {
-    unsigned char sent = 42;
-    unsigned char received = 0;
+    unsigned char *byte = make_memory(test, 1);
+    *byte = test->rank == 1 ? 42 : 0;
     dpr_comm_channel_t *channel = make_channel(test, 1, 0, 1);
     dpr_stream_t *stream = make_stream(test);
     dpr_event_t *done = make_event(test);
     if (test->rank == 0) {
-        CHECK(test, dpr_channel_recv(channel, &received, 1, 0.0, stream) == DPR_OK);
+        CHECK(test, dpr_channel_recv(channel, byte, 1, 0.0, stream) == DPR_OK);
         CHECK(test, dpr_event_record(done, stream) == DPR_OK);
         sleep_ms(20);
         CHECK(test, !dpr_event_query(done));
     }
     meet(test);
     if (test->rank == 1) {
-        CHECK(test, dpr_channel_send(channel, &sent, 1, 0.0, stream) == DPR_OK);
+        CHECK(test, dpr_channel_send(channel, byte, 1, 0.0, stream) == DPR_OK);
     }
     CHECK(test, dpr_stream_synchronize(stream) == DPR_OK);
-    CHECK(test, test->rank != 0 || received == sent);
+    CHECK(test, test->rank != 0 || *byte == 42);
     dpr_stream_destroy(stream);
     dpr_event_destroy(done);
     dpr_channel_close(channel);
+    free_memory(test, byte);
 }
 
 /* Every rank to every other on several channels at once, sends enqueued before receives everywhere:
@@ -331,8 +336,10 @@ void scenario_size_mismatch(rank_test_t *test)
 /* A failed stream skips its operations; enqueuing many more than the ring holds must not hang. */
 void scenario_failed_stream_does_not_hang(rank_test_t *test)
 {
-    unsigned char buffer[16] = {0};
-    dpr_comm_channel_t *channel = make_channel(test, 0, 1, sizeof buffer);
+    enum { BYTES = 16 };
+    unsigned char *buffer = make_memory(test, BYTES);
+    memset(buffer, 0, BYTES);
+    dpr_comm_channel_t *channel = make_channel(test, 0, 1, BYTES);
     dpr_stream_t *stream = make_stream(test);
     expect_errors(true);
     for (size_t i = 0; i < 5000 && channel != NULL; i++) {
@@ -345,6 +352,7 @@ void scenario_failed_stream_does_not_hang(rank_test_t *test)
     expect_errors(false);
     dpr_stream_destroy(stream);
     dpr_channel_close(channel);
+    free_memory(test, buffer);
 }
 
 void scenario_wrong_use(rank_test_t *test)

@@ -54,7 +54,7 @@ static void a_warm_step_allocates_nothing(void **state)
         }
         rig_train(&rig);
         REQUIRE(dpr_stage_forward_backward(rig.stage[0], &rig.buffers[0][0], rig.stage[0],
-                                           &rig.buffers[0][1], f->stream, rig.loss_scale));
+                                           &rig.buffers[0][1], f->stream, NULL, rig.loss_scale));
         optimize(&rig, m, v, squares, factor);
         REQUIRE(dpr_stream_synchronize(f->stream));
     }

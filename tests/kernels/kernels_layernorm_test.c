@@ -15,10 +15,10 @@ static norm_t make_norm(fixture_t *f, int rows, int columns)
 {
     norm_t n = {
         .rows_int = rows, .columns_int = columns, .rows = (size_t)rows, .columns = (size_t)columns};
-    n.x = fixture_random(f, n.rows * n.columns, 1, 2.0);
+    n.x = fixture_random_elements(f, n.rows * n.columns, 1, 2.0);
     n.gamma = fixture_random(f, n.columns, 2, 1.5);
     n.beta = fixture_random(f, n.columns, 3, 1.0);
-    n.y = fixture_random(f, n.rows * n.columns, 4, 1e3);
+    n.y = fixture_random_elements(f, n.rows * n.columns, 4, 1e3);
     n.mean = fixture_random(f, n.rows, 5, 1e3);
     n.rstd = fixture_random(f, n.rows, 6, 1e3);
     return n;
@@ -50,9 +50,9 @@ static void check_backward(fixture_t *f, int rows, int columns, bool in_place)
 {
     const norm_t n = make_norm(f, rows, columns);
     const size_t count = n.rows * n.columns;
-    array_t *dy = fixture_random(f, count, 7, 1.0);
-    array_t *residual = fixture_random(f, count, 8, 1.0);
-    array_t *dx = in_place ? residual : fixture_random(f, count, 9, 1e3);
+    array_t *dy = fixture_random_elements(f, count, 7, 1.0);
+    array_t *residual = fixture_random_elements(f, count, 8, 1.0);
+    array_t *dx = in_place ? residual : fixture_random_elements(f, count, 9, 1e3);
     array_t *dgamma = fixture_random(f, n.columns, 10, 1.0);
     array_t *dbeta = fixture_random(f, n.columns, 11, 1.0);
     double *want_dx = fixture_scratch(f, count);
@@ -102,14 +102,15 @@ static void constant_rows_become_beta(void **state)
     enum { ROWS = sizeof constants / sizeof constants[0], COLUMNS = 37 };
     const norm_t n = make_norm(f, ROWS, COLUMNS);
     for (size_t i = 0; i < n.rows * n.columns; i++) {
-        host_f32(n.x)[i] = constants[i / COLUMNS];
+        host_set(n.x, i, constants[i / COLUMNS]);
     }
     fixture_upload(f, n.x);
     run_forward(f, &n);
     fixture_download(f, n.y);
     fixture_download(f, n.rstd);
     for (size_t i = 0; i < n.rows * n.columns; i++) {
-        assert_true(host_f32(n.y)[i] == host_f32(n.beta)[i % COLUMNS]);
+        host_set(n.x, i, host_f32(n.beta)[i % COLUMNS]); /* as y is rounded */
+        assert_true(host_get(n.y, i) == host_get(n.x, i));
     }
     for (size_t r = 0; r < n.rows; r++) {
         assert_true(fabs((double)host_f32(n.rstd)[r] - 1.0 / sqrt(1e-5)) < 1e-3);
@@ -123,7 +124,7 @@ static void a_large_mean_costs_no_more_than_its_rounding(void **state)
     fixture_t *f = *state;
     const norm_t n = make_norm(f, 3, 300);
     for (size_t i = 0; i < n.rows * n.columns; i++) {
-        host_f32(n.x)[i] += 1e4F;
+        host_set(n.x, i, host_get(n.x, i) + 1e4F);
     }
     fixture_upload(f, n.x);
     run_forward(f, &n);
@@ -135,6 +136,30 @@ static void a_large_mean_costs_no_more_than_its_rounding(void **state)
     expect_close(f, "y", n.y, y, 0.0, 1e4 * 0x1p-24 * 1.5);
     expect_close(f, "rstd", n.rstd, rstd, 1e-5, 0.0);
     fixture_release(f);
+}
+
+/* Squares beyond the largest float, and far below 1. */
+static void magnitude_cancels(void **state)
+{
+    fixture_t *f = *state;
+    static const float scales[] = {1e15F, 1e30F, 1e-1F};
+    for (size_t k = 0; k < sizeof scales / sizeof scales[0]; k++) {
+        const norm_t n = make_norm(f, 3, 40);
+        for (size_t i = 0; i < n.rows * n.columns; i++) {
+            host_set(n.x, i, host_get(n.x, i) * scales[k]);
+        }
+        fixture_upload(f, n.x);
+        run_forward(f, &n);
+        double *y = fixture_scratch(f, n.rows * n.columns);
+        double *mean = fixture_scratch(f, n.rows);
+        double *rstd = fixture_scratch(f, n.rows);
+        reference_layernorm(n.rows, n.columns, fixture_widen(f, n.x), fixture_widen(f, n.gamma),
+                            fixture_widen(f, n.beta), y, mean, rstd);
+        expect_close(f, "y", n.y, y, 1e-6, 2e-6);
+        expect_close(f, "mean", n.mean, mean, 1e-6, 1e-7 * (double)scales[k]);
+        expect_close(f, "rstd", n.rstd, rstd, 1e-6, 0.0);
+        fixture_release(f);
+    }
 }
 
 typedef struct objective {
@@ -168,9 +193,9 @@ static void gradients_are_the_slopes_of_the_forward(void **state)
     fixture_t *f = *state;
     const norm_t n = make_norm(f, 3, 7);
     const size_t count = n.rows * n.columns;
-    array_t *dy = fixture_random(f, count, 7, 1.0);
-    array_t *residual = fixture_random(f, count, 8, 1.0);
-    array_t *dx = fixture_floats(f, count);
+    array_t *dy = fixture_random_elements(f, count, 7, 1.0);
+    array_t *residual = fixture_random_elements(f, count, 8, 1.0);
+    array_t *dx = fixture_elements(f, count);
     array_t *dgamma = fixture_floats(f, n.columns);
     array_t *dbeta = fixture_floats(f, n.columns);
     objective_t o = {.rows = n.rows,
@@ -200,12 +225,12 @@ static void a_nan_spoils_its_row_alone(void **state)
 {
     fixture_t *f = *state;
     const norm_t n = make_norm(f, 3, 21);
-    host_f32(n.x)[21 + 20] = NAN;
+    host_set(n.x, 21 + 20, NAN);
     fixture_upload(f, n.x);
     run_forward(f, &n);
     fixture_download(f, n.y);
     for (size_t i = 0; i < n.rows * n.columns; i++) {
-        assert_int_equal(isnan(host_f32(n.y)[i]) != 0, i / 21 == 1);
+        assert_int_equal(isnan(host_get(n.y, i)) != 0, i / 21 == 1);
     }
     fixture_release(f);
 }
@@ -220,6 +245,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(agrees_with_the_reference),
         cmocka_unit_test(constant_rows_become_beta),
         cmocka_unit_test(a_large_mean_costs_no_more_than_its_rounding),
+        cmocka_unit_test(magnitude_cancels),
         cmocka_unit_test(gradients_are_the_slopes_of_the_forward),
         cmocka_unit_test(a_nan_spoils_its_row_alone),
     };

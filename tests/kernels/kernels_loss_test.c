@@ -24,8 +24,8 @@ static batch_t make_batch(fixture_t *f, int rows, int classes, double range)
 {
     batch_t b = {
         .rows_int = rows, .classes_int = classes, .rows = (size_t)rows, .classes = (size_t)classes};
-    b.logits = fixture_random(f, b.rows * b.classes, 1, range);
-    b.dlogits = fixture_random(f, b.rows * b.classes, 2, 1e3);
+    b.logits = fixture_random_elements(f, b.rows * b.classes, 1, range);
+    b.dlogits = fixture_random_elements(f, b.rows * b.classes, 2, 1e3);
     b.labels = fixture_ints(f, b.rows);
     b.result = fixture_doubles(f, 2);
     for (size_t r = 0; r < b.rows; r++) {
@@ -128,17 +128,17 @@ static void bad_values_become_nan_in_their_row(void **state)
 {
     fixture_t *f = *state;
     batch_t b = make_batch(f, 4, 18, 1.0);
-    host_f32(b.logits)[18 + 17] = NAN; /* row 1 */
+    host_set(b.logits, 18 + 17, NAN); /* row 1 */
     labels_of(&b)[1] = 2;
     labels_of(&b)[2] = 18; /* no such class */
-    host_f32(b.logits)[3 * 18] = NAN;
+    host_set(b.logits, 3 * 18, NAN);
     labels_of(&b)[3] = -1; /* left out, so its NaN is nobody's */
     fixture_upload(f, b.logits);
     fixture_upload(f, b.labels);
     run(f, &b, b.dlogits);
     fixture_download(f, b.dlogits);
     for (size_t i = 0; i < b.rows * b.classes; i++) {
-        assert_int_equal(isnan(host_f32(b.dlogits)[i]) != 0, i / 18 == 1 || i / 18 == 2);
+        assert_int_equal(isnan(host_get(b.dlogits, i)) != 0, i / 18 == 1 || i / 18 == 2);
     }
     const double *result = b.result->host;
     assert_true(isnan(result[0]));

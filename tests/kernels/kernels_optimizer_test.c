@@ -50,6 +50,49 @@ static void sum_of_squares_shows_a_nan(void **state)
     fixture_release(f);
 }
 
+static void squares_may_exceed_the_largest_float(void **state)
+{
+    fixture_t *f = *state;
+    f->misalign_bytes = 0;
+    array_t *x = fixture_floats(f, 1000);
+    for (size_t i = 0; i < 1000; i++) {
+        host_f32(x)[i] = 0x1p120F;
+    }
+    fixture_upload(f, x);
+    assert_true(squares_of(f, x, 1000) == 1000.0 * 0x1p240);
+    fixture_release(f);
+}
+
+/* Rounded to nearest even in bf16; ties, the largest and what is no number among them. */
+static void conversion_rounds_to_nearest_even(void **state)
+{
+    fixture_t *f = *state;
+    static const float special[] = {0x1.01p0F,       0x1.03p0F, 0x1.010002p0F, -0x1.01p0F,
+                                    0x1.fffffep127F, INFINITY,  -INFINITY,     NAN,
+                                    0x1p-149F,       -0.0F};
+    enum { SPECIAL = sizeof special / sizeof special[0] };
+    for (size_t offset = 0; offset <= 4; offset += 4) {
+        for (int i = 0; i < COUNTS; i++) {
+            f->misalign_bytes = offset;
+            array_t *x = fixture_random(f, counts[i], 1, 10.0);
+            array_t *y = fixture_elements(f, counts[i]);
+            array_t *want = fixture_elements(f, counts[i]);
+            for (size_t k = 0; k < SPECIAL && k < counts[i]; k++) {
+                host_f32(x)[k] = special[k];
+            }
+            fixture_upload(f, x);
+            REQUIRE(f->kernels->convert(f->kernels, f->stream, counts[i], f32(x), y->device));
+            fixture_download(f, y);
+            for (size_t k = 0; k < counts[i]; k++) {
+                host_set(want, k, host_f32(x)[k]);
+                assert_true(host_get(y, k) == host_get(want, k) ||
+                            (isnan(host_get(y, k)) && isnan(host_get(want, k))));
+            }
+            fixture_release(f);
+        }
+    }
+}
+
 static float clip(fixture_t *f, const double *squares, int count, float max_norm)
 {
     array_t *device = fixture_doubles(f, (size_t)count);
@@ -84,6 +127,7 @@ static void clipping_scales_long_gradients_down_to_the_limit(void **state)
 typedef struct state {
     size_t count, decayed;
     array_t *gradient, *m, *v, *parameter, *factor;
+    array_t *working; /* in bf16; else NULL */
     double *want_m, *want_v, *want_parameter;
 } state_t;
 
@@ -95,10 +139,31 @@ static state_t make_state(fixture_t *f, size_t count, size_t decayed)
     s.v = fixture_floats(f, count);
     s.parameter = fixture_random(f, count, 1, 1.0);
     s.factor = fixture_floats(f, 1);
+    s.working = f->kernels->dtype == DPR_DTYPE_BF16 ? fixture_elements(f, count) : NULL;
     s.want_m = fixture_scratch(f, count);
     s.want_v = fixture_scratch(f, count);
     s.want_parameter = fixture_widen(f, s.parameter);
     return s;
+}
+
+static void *working_of(const state_t *s)
+{
+    return s->working != NULL ? s->working->device : NULL;
+}
+
+/* The copy that products read is the parameter, rounded. */
+static void expect_copy(fixture_t *f, const state_t *s)
+{
+    if (s->working == NULL) {
+        return;
+    }
+    fixture_download(f, s->parameter);
+    fixture_download(f, s->working);
+    for (size_t i = 0; i < s->count; i++) {
+        const float copied = host_get(s->working, i);
+        host_set(s->working, i, host_get(s->parameter, i));
+        assert_true(copied == host_get(s->working, i));
+    }
 }
 
 /* A new gradient and factor for step t. */
@@ -141,12 +206,14 @@ static void check_adamw(fixture_t *f, size_t count, size_t decayed)
                                       .correction2 = (float)(1.0 - pow(0.999, t))};
         next_gradient(f, &s, t);
         REQUIRE(f->kernels->adamw(f->kernels, f->stream, count, decayed, &settings, f32(s.factor),
-                                  f32(s.gradient), f32(s.m), f32(s.v), f32(s.parameter), NULL));
+                                  f32(s.gradient), f32(s.m), f32(s.v), f32(s.parameter),
+                                  working_of(&s)));
         reference_adamw(&s, &settings);
     }
     expect_close(f, "m", s.m, s.want_m, 1e-5, 1e-7);
     expect_close(f, "v", s.v, s.want_v, 1e-5, 1e-12);
     expect_close(f, "parameter", s.parameter, s.want_parameter, 1e-5, 2e-6);
+    expect_copy(f, &s);
     fixture_release(f);
 }
 
@@ -182,11 +249,13 @@ static void check_sgd(fixture_t *f, size_t count, size_t decayed)
     for (int t = 1; t <= STEPS; t++) {
         next_gradient(f, &s, t);
         REQUIRE(f->kernels->sgd(f->kernels, f->stream, count, decayed, rate, momentum, weight_decay,
-                                f32(s.factor), f32(s.gradient), f32(s.v), f32(s.parameter), NULL));
+                                f32(s.factor), f32(s.gradient), f32(s.v), f32(s.parameter),
+                                working_of(&s)));
         reference_sgd(&s, (double)rate, (double)momentum, (double)weight_decay);
     }
     expect_close(f, "v", s.v, s.want_v, 1e-5, 1e-5);
     expect_close(f, "parameter", s.parameter, s.want_parameter, 1e-5, 5e-6);
+    expect_copy(f, &s);
     fixture_release(f);
 }
 
@@ -241,6 +310,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sum_of_squares_is_exact_to_double),
         cmocka_unit_test(sum_of_squares_shows_a_nan),
+        cmocka_unit_test(squares_may_exceed_the_largest_float),
+        cmocka_unit_test(conversion_rounds_to_nearest_even),
         cmocka_unit_test(clipping_scales_long_gradients_down_to_the_limit),
         cmocka_unit_test(adamw_follows_the_double_reference),
         cmocka_unit_test(sgd_follows_the_double_reference),

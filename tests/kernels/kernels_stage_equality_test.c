@@ -107,7 +107,7 @@ static void overlapped_passes_are_their_parts_to_the_bit(void **state)
                 f_buffers.wstate = NULL;
                 REQUIRE(dpr_stage_forward_backward(
                     overlapped.stage[s], &f_buffers, overlapped.stage[b],
-                    &overlapped.buffers[b][m - 1], f->stream, overlapped.loss_scale));
+                    &overlapped.buffers[b][m - 1], f->stream, NULL, overlapped.loss_scale));
             }
         }
         for (int s = stages - 1; s >= 0; s--) {

@@ -85,10 +85,11 @@ typedef struct pipeline {
     dpr_event_t *backward[MICRO_BATCHES];
 } pipeline_t;
 
-static void pipeline_open(pipeline_t *p, dpr_device_t *device)
+static void pipeline_open(pipeline_t *p, dpr_device_t *device, dpr_kernels_t *kernels)
 {
     for (int s = 0; s < 2; s++) {
         REQUIRE(dpr_stream_create(device, s == 0 ? "lower" : "upper", 0, &p->stream[s]));
+        REQUIRE(kernels->prepare(kernels, p->stream[s]));
     }
     for (int m = 0; m < MICRO_BATCHES; m++) {
         REQUIRE(dpr_event_create(device, &p->forward[m]));
@@ -141,7 +142,7 @@ static void stages_on_streams_of_their_own_compute_the_same_bits(void **state)
         rig_t rig;
         pipeline_t pipeline;
         rig_open(&rig, f, &model, 2, MICRO_BATCHES);
-        pipeline_open(&pipeline, f->device);
+        pipeline_open(&pipeline, f->device, f->kernels);
         pipeline_run(&pipeline, &rig);
         rig_expect_equal(&alone, &rig);
         pipeline_close(&pipeline);

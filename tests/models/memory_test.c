@@ -246,6 +246,9 @@ static void mlp_stages_have_what_their_blocks_have(void **state)
     half.dtype = DPR_DTYPE_BF16;
     assert_int_equal(dpr_mlp_memory(&half, 4, stages), DPR_OK);
     assert_int_equal(stages[2].activation_bytes, 6 * 30 * 2);
+    /* 360 -> 384, 600 -> 640, 24 -> 64; the first stage keeps the input in bf16: 9408 */
+    assert_int_equal(stages[0].saved_bytes, 2 * 384 + 2 * (384 + 2 * 640 + 2 * 64) + 9408);
+    assert_int_equal(stages[1].saved_bytes, 2 * 384 + 3 * (384 + 2 * 640 + 2 * 64));
 }
 
 static void impossible_mlps_are_refused(void **state)

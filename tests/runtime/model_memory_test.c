@@ -38,20 +38,22 @@ static dpr_mlp_model_t model_of(const dpr_model_config_t *config)
                              .classes = config->classes,
                              .blocks = config->blocks,
                              .micro_batch_size = config->micro_batch_size,
-                             .dtype = DPR_DTYPE_FP32};
+                             .dtype = config->dtype};
 }
 
 static void stages_are_those_of_the_kernels(void **state)
 {
     (void)state;
-    for (size_t c = 0; c < sizeof configs / sizeof configs[0]; c++) {
-        const dpr_mlp_model_t model = model_of(&configs[c]);
+    for (size_t c = 0; c < 2 * sizeof configs / sizeof configs[0]; c++) {
+        dpr_model_config_t config = configs[c / 2];
+        config.dtype = c % 2 == 0 ? DPR_DTYPE_FP32 : DPR_DTYPE_BF16;
+        const dpr_mlp_model_t model = model_of(&config);
         for (int stages = 1; stages <= MAX_STAGES; stages++) {
             dpr_stage_memory_t found[MAX_STAGES];
             assert_int_equal(dpr_mlp_memory(&model, stages, found), DPR_OK);
             for (int s = 0; s < stages; s++) {
                 dpr_stage_shape_t shape;
-                assert_int_equal(dpr_stage_shape(&configs[c], stages, s, &shape), DPR_OK);
+                assert_int_equal(dpr_stage_shape(&config, stages, s, &shape), DPR_OK);
                 assert_int_equal(found[s].parameters, shape.parameters);
                 assert_int_equal(found[s].activation_bytes, shape.activation_bytes);
                 assert_int_equal(found[s].saved_bytes, shape.saved_bytes);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -13,6 +14,7 @@
 #include "base/random.h"
 #include "runtime/measure.h"
 #include "runtime/reference.h"
+#include "runtime/watchdog.h"
 
 void rig_config_default(rig_config_t *config, const dpr_program_t *program)
 {
@@ -60,7 +62,9 @@ static void make_batch(const rig_config_t *config, int step, float *inputs, int3
 typedef struct rank_state {
     const rig_config_t *config;
     rig_result_t *result;
-    dpr_comm_t *comm;
+    dpr_comm_t *bootstrap; /* the local communicator */
+    dpr_comm_t *comm;      /* the same, or NCCL's on top */
+    atomic_bool *failed;   /* a rank's step has */
     int rank;
     dpr_status_t status;
     char messages[2048];
@@ -68,23 +72,44 @@ typedef struct rank_state {
     dpr_kernels_t *kernels;
     dpr_pipeline_t *pipeline;
     dpr_optimizer_config_t optimizer;
+    dpr_watchdog_t *watchdog;
     float *inputs;
     int32_t *labels;
+    dpr_stream_t *fetch; /* of parameters and gradients, into `fetched` (pinned) */
+    float *fetched;
     uint64_t *stage_hash; /* [S]: of gradients and parameters together, 0 where not held */
 } rank_state_t;
 
-static dpr_status_t rank_create(rank_state_t *state)
+static dpr_status_t create_host(rank_state_t *state)
 {
     const rig_config_t *config = state->config;
-    const dpr_host_device_options_t device_options = {
+    const dpr_host_device_options_t options = {
         .clock = config->clock,
         .chaos_seed =
             config->chaos_seed == 0 ? 0 : config->chaos_seed * 64 + (uint64_t)state->rank};
-    const size_t rows =
-        (size_t)config->program->micro_batches * (size_t)config->model.micro_batch_size;
-    DPR_TRY(dpr_host_device_create(&device_options, &state->device));
-    DPR_TRY(dpr_host_kernels_create(&state->kernels));
+    DPR_TRY(dpr_host_device_create(&options, &state->device));
+    return dpr_host_kernels_create(&state->kernels);
+}
+
+static dpr_status_t create_backends(rank_state_t *state)
+{
+    const rig_config_t *config = state->config;
+    if (config->device == RIG_CUDA) {
+        DPR_TRY(dpr_cuda_device_create(state->rank, config->clock, &state->device));
+        DPR_TRY(dpr_cuda_kernels_create(state->device, config->model.dtype, &state->kernels));
+    } else {
+        DPR_TRY(create_host(state));
+    }
+    if (config->comm == RIG_NCCL) {
+        DPR_TRY(dpr_comm_nccl_create(state->bootstrap, 0, &state->comm));
+    }
     dpr_comm_set_device(state->comm, state->device);
+    return DPR_OK;
+}
+
+static dpr_status_t create_pipeline(rank_state_t *state)
+{
+    const rig_config_t *config = state->config;
     make_optimizer(&state->optimizer);
     const dpr_pipeline_options_t options = {
         .program = config->program,
@@ -97,48 +122,116 @@ static dpr_status_t rank_create(rank_state_t *state)
         .total_steps = config->steps,
         .poison = config->poison,
         .memory_limit_bytes = config->memory_limit_bytes,
+        .overlap = config->overlap,
+        .record = config->record,
+        .drop_wait = state->rank == config->drop_rank ? config->drop_wait : 0,
     };
     DPR_TRY(dpr_pipeline_create(&options, &state->pipeline));
     dpr_uniform_costs_fill(&config->costs, dpr_pipeline_graph(state->pipeline),
                            dpr_pipeline_cost(state->pipeline));
+    return DPR_OK;
+}
+
+static dpr_status_t create_watchdog(rank_state_t *state)
+{
+    const rig_config_t *config = state->config;
+    const dpr_watchdog_options_t options = {.comm = state->comm,
+                                            .pipeline = state->pipeline,
+                                            .timeout_sec = config->timeout_sec,
+                                            .grace_sec = 0.1,
+                                            .exit_code = config->watchdog_exit_code,
+                                            .on_trip = config->on_trip,
+                                            .user = config->user};
+    return config->timeout_sec > 0.0 ? dpr_watchdog_create(&options, &state->watchdog) : DPR_OK;
+}
+
+static size_t most_parameters(const dpr_pipeline_t *pipeline)
+{
+    const dpr_stage_shape_t *shapes = dpr_pipeline_shapes(pipeline);
+    size_t most = 0;
+    for (int s = 0; s < dpr_pipeline_graph(pipeline)->stages; s++) {
+        most = shapes[s].parameters > most ? shapes[s].parameters : most;
+    }
+    return most;
+}
+
+static dpr_status_t create_buffers(rank_state_t *state)
+{
+    const rig_config_t *config = state->config;
+    const size_t rows =
+        (size_t)config->program->micro_batches * (size_t)config->model.micro_batch_size;
     DPR_TRY(dpr_calloc((size_t)config->program->stages, sizeof(uint64_t), &state->stage_hash));
     DPR_TRY(dpr_device_alloc(state->device, DPR_MEMORY_PINNED,
                              rows * (size_t)config->model.input * sizeof(float),
                              (void **)&state->inputs));
-    return dpr_device_alloc(state->device, DPR_MEMORY_PINNED, rows * sizeof(int32_t),
-                            (void **)&state->labels);
+    DPR_TRY(dpr_device_alloc(state->device, DPR_MEMORY_PINNED, rows * sizeof(int32_t),
+                             (void **)&state->labels));
+    DPR_TRY(dpr_stream_create(state->device, "fetch", 0, &state->fetch));
+    return dpr_device_alloc(state->device, DPR_MEMORY_PINNED,
+                            most_parameters(state->pipeline) * sizeof(float),
+                            (void **)&state->fetched);
+}
+
+static dpr_status_t rank_create(rank_state_t *state)
+{
+    DPR_TRY(dpr_comm_agree(state->bootstrap, create_backends(state), NULL));
+    DPR_TRY(create_pipeline(state));
+    if (state->config->inspect != NULL) {
+        state->config->inspect(state->config->user, state->rank, state->pipeline);
+    }
+    DPR_TRY(dpr_comm_agree(state->bootstrap, create_buffers(state), NULL));
+    return create_watchdog(state);
 }
 
 static void rank_destroy(rank_state_t *state)
 {
+    dpr_watchdog_destroy(state->watchdog);
+    dpr_stream_destroy(state->fetch);
     dpr_pipeline_destroy(state->pipeline);
     if (state->device != NULL) {
         dpr_device_free(state->device, DPR_MEMORY_PINNED, state->inputs);
         dpr_device_free(state->device, DPR_MEMORY_PINNED, state->labels);
+        dpr_device_free(state->device, DPR_MEMORY_PINNED, state->fetched);
     }
     dpr_kernels_destroy(state->kernels);
-    dpr_comm_destroy(state->comm);
+    if (state->comm != state->bootstrap) {
+        dpr_comm_destroy(state->comm);
+    }
+    dpr_comm_destroy(state->bootstrap);
     dpr_device_destroy(state->device);
 }
 
-static void keep_stages(rank_state_t *state, int step)
+/* The device's floats, valid until the next call. */
+static dpr_status_t fetch(rank_state_t *state, const float *from, size_t bytes)
 {
-    const int stages = state->config->program->stages;
-    for (int s = 0; s < stages; s++) {
-        dpr_stage_t *stage = dpr_pipeline_stage(state->pipeline, s);
-        if (stage == NULL) {
-            continue;
-        }
-        const size_t bytes = dpr_stage_get_shape(stage)->parameters * sizeof(float);
-        uint64_t hash =
-            XXH3_64bits_withSeed(dpr_stage_gradients(stage), bytes, state->stage_hash[s]);
-        state->stage_hash[s] = XXH3_64bits_withSeed(dpr_stage_parameters(stage), bytes, hash);
-        if (dpr_pipeline_owner(state->pipeline, s) == state->rank) {
-            float *copy = malloc(bytes);
-            memcpy(copy, dpr_stage_gradients(stage), bytes);
-            state->result->gradients[step * stages + s] = copy;
+    DPR_TRY(dpr_stream_copy(state->fetch, state->fetched, from, bytes));
+    return dpr_stream_synchronize(state->fetch);
+}
+
+static dpr_status_t keep_stage(rank_state_t *state, int step, int s)
+{
+    dpr_stage_t *stage = dpr_pipeline_stage(state->pipeline, s);
+    const size_t bytes = dpr_stage_get_shape(stage)->parameters * sizeof(float);
+    DPR_TRY(fetch(state, dpr_stage_gradients(stage), bytes));
+    state->stage_hash[s] = XXH3_64bits_withSeed(state->fetched, bytes, state->stage_hash[s]);
+    if (dpr_pipeline_owner(state->pipeline, s) == state->rank) {
+        float *copy = malloc(bytes);
+        memcpy(copy, state->fetched, bytes);
+        state->result->gradients[step * state->config->program->stages + s] = copy;
+    }
+    DPR_TRY(fetch(state, dpr_stage_parameters(stage), bytes));
+    state->stage_hash[s] = XXH3_64bits_withSeed(state->fetched, bytes, state->stage_hash[s]);
+    return DPR_OK;
+}
+
+static dpr_status_t keep_stages(rank_state_t *state, int step)
+{
+    for (int s = 0; s < state->config->program->stages; s++) {
+        if (dpr_pipeline_stage(state->pipeline, s) != NULL) {
+            DPR_TRY(keep_stage(state, step, s));
         }
     }
+    return DPR_OK;
 }
 
 /* Loads a step's batch, with all ranks ready when it returns. */
@@ -158,15 +251,26 @@ static size_t rank_count(const rank_state_t *state)
     return state->config->count != NULL && state->rank == 0 ? state->config->count() : 0;
 }
 
-static float loss_scale(const rig_config_t *config)
+static float loss_scale(const rig_config_t *config, int step)
 {
-    return 1.0f / ((float)config->program->micro_batches * (float)config->model.micro_batch_size);
+    const float usual =
+        1.0f / ((float)config->program->micro_batches * (float)config->model.micro_batch_size);
+    return config->doubling_scale ? ldexpf(usual, step) : usual;
+}
+
+static int slot_of(const rig_config_t *config, int step)
+{
+    return config->one_slot ? 0 : step & 1;
 }
 
 /* The step itself, with nothing else going on in the process. */
 static dpr_status_t rank_play(rank_state_t *state, int step)
 {
-    DPR_TRY(dpr_pipeline_forward_backward(state->pipeline, step & 1, loss_scale(state->config)));
+    if (state->config->hold != NULL) {
+        state->config->hold(state->config->user, state->rank, step);
+    }
+    DPR_TRY(dpr_pipeline_forward_backward(state->pipeline, slot_of(state->config, step),
+                                          loss_scale(state->config, step)));
     DPR_TRY(dpr_pipeline_update(state->pipeline, step));
     return dpr_pipeline_synchronize(state->pipeline);
 }
@@ -177,15 +281,22 @@ static dpr_status_t rank_step(rank_state_t *state, int step)
     dpr_timeline_t scratch = {0};
     dpr_timeline_t *timeline = &state->result->timelines[step];
     const size_t before = rank_count(state);
-    DPR_TRY(rank_load(state, step, step & 1));
-    DPR_TRY(rank_play(state, step));
-    DPR_TRY(dpr_comm_barrier(state->comm));
+    DPR_TRY(dpr_comm_barrier(state->bootstrap)); /* nobody goes on before that was read */
+    DPR_TRY(rank_load(state, step, slot_of(state->config, step)));
+    const dpr_status_t played = rank_play(state, step);
+    if (played != DPR_OK) {
+        atomic_store(state->failed, true);
+    }
+    DPR_TRY(dpr_comm_barrier(state->bootstrap));
+    if (atomic_load(state->failed)) {
+        return played != DPR_OK ? played : DPR_ERR_COMM; /* every rank leaves */
+    }
     if (state->rank == 0) {
         state->result->counted[step] = rank_count(state) - before;
     }
     DPR_TRY(dpr_comm_barrier(state->comm));
     dpr_pipeline_result(state->pipeline, &result);
-    keep_stages(state, step);
+    DPR_TRY(dpr_comm_agree(state->bootstrap, keep_stages(state, step), NULL));
     if (state->rank != 0) {
         DPR_TRY(dpr_timeline_init(&scratch, state->result->graph));
         timeline = &scratch;
@@ -203,7 +314,7 @@ static dpr_status_t rank_evaluate(rank_state_t *state)
 {
     dpr_pipeline_result_t result;
     DPR_TRY(rank_load(state, 0, 0));
-    DPR_TRY(dpr_pipeline_evaluate(state->pipeline, 0, loss_scale(state->config)));
+    DPR_TRY(dpr_pipeline_evaluate(state->pipeline, 0, loss_scale(state->config, 0)));
     DPR_TRY(dpr_pipeline_synchronize(state->pipeline));
     dpr_pipeline_result(state->pipeline, &result);
     if (state->rank == 0) {
@@ -223,7 +334,7 @@ static void *rank_main(void *argument)
     for (int k = 0; k < state->config->steps && state->status == DPR_OK; k++) {
         state->status = rank_step(state, k);
     }
-    if (state->status == DPR_OK) {
+    if (state->status == DPR_OK && !state->config->no_eval) {
         state->status = rank_evaluate(state);
     }
     if (state->device != NULL) {
@@ -282,6 +393,7 @@ void rig_run(const rig_config_t *config, rig_result_t *result)
     dpr_comm_t *comms[RIG_MAX_RANKS];
     pthread_t threads[RIG_MAX_RANKS];
     static rank_state_t states[RIG_MAX_RANKS];
+    atomic_bool failed = false;
     result_init(config, result);
     if (result->status != DPR_OK) {
         return;
@@ -293,7 +405,9 @@ void rig_run(const rig_config_t *config, rig_result_t *result)
     for (int r = 0; r < ranks; r++) {
         states[r].config = config;
         states[r].result = result;
+        states[r].bootstrap = comms[r];
         states[r].comm = comms[r];
+        states[r].failed = &failed;
         states[r].rank = r;
         if (pthread_create(&threads[r], NULL, rank_main, &states[r]) != 0) {
             abort();
@@ -363,15 +477,16 @@ void rig_run_reference(const rig_config_t *config, rig_result_t *result)
     dpr_kernels_t *kernels = NULL;
     dpr_reference_t *reference = NULL;
     dpr_optimizer_config_t optimizer;
+    dpr_model_config_t model = config->model;
+    model.dtype = DPR_DTYPE_FP32;
     make_optimizer(&optimizer);
     *result = (rig_result_t){
         .stages = config->program->stages, .steps = config->steps, .ranks = config->program->ranks};
     result->gradients = calloc((size_t)result->stages * (size_t)config->steps, sizeof(float *));
     if (dpr_host_device_create(&options, &device) != DPR_OK ||
         dpr_host_kernels_create(&kernels) != DPR_OK ||
-        dpr_reference_create(&config->model, config->program->stages,
-                             config->update ? &optimizer : NULL, config->steps, device, kernels,
-                             &reference) != DPR_OK) {
+        dpr_reference_create(&model, config->program->stages, config->update ? &optimizer : NULL,
+                             config->steps, device, kernels, &reference) != DPR_OK) {
         abort();
     }
     result->status = reference_steps(config, reference, result);

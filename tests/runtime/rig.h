@@ -1,7 +1,8 @@
 /*
  * A rig for the runtime's tests: plays a program on all its ranks inside one process (a thread a
- * rank, the local communicator, the host device) on random data, and keeps what every test asks
- * about.
+ * rank) on random data, and keeps what every test asks about. The ranks run on the host device or,
+ * under the software stand-in, on a cuda device each (ordinal = rank), over the local communicator
+ * or over NCCL's on top of it.
  */
 #ifndef DPR_TESTS_RUNTIME_RIG_H
 #define DPR_TESTS_RUNTIME_RIG_H
@@ -11,18 +12,38 @@
 
 enum { RIG_MAX_RANKS = 16, RIG_MAX_STEPS = 8 };
 
+typedef enum rig_device { RIG_HOST, RIG_CUDA } rig_device_t;
+typedef enum rig_comm { RIG_LOCAL, RIG_NCCL } rig_comm_t;
+
 typedef struct rig_config {
     const dpr_program_t *program;
     dpr_graph_options_t graph;
     dpr_model_config_t model;
     int steps;
-    bool update; /* with AdamW and clipping; else gradients only */
+    bool update;  /* with AdamW and clipping; else gradients only */
+    bool no_eval; /* leaves out the evaluation after the last step */
+    rig_device_t device;
+    rig_comm_t comm;
     dpr_clock_t clock;
+    dpr_overlap_t overlap;
+    bool record;
+    bool one_slot;       /* all steps in batch buffer 0; else in turn */
+    bool doubling_scale; /* of the loss, from step to step */
+    int drop_rank;       /* the rank that leaves out the event wait of this number (executor.h) */
+    int32_t drop_wait;
     uint64_t chaos_seed;
     bool poison;
     size_t memory_limit_bytes; /* 0: none */
     dpr_uniform_costs_t costs; /* charged under the model clock */
     size_t (*count)(void);     /* read before and after each step, on no rank within it; or NULL */
+    /* Called on every rank's thread when its pipeline has been made; or NULL. */
+    void (*inspect)(void *user, int rank, const dpr_pipeline_t *pipeline);
+    /* Called on every rank's thread before it enqueues a step; or NULL. */
+    void (*hold)(void *user, int rank, int step);
+    double timeout_sec;     /* of each rank's watchdog; 0: there is none */
+    int watchdog_exit_code; /* where on_trip is NULL */
+    void (*on_trip)(void *user);
+    void *user; /* of the three */
 } rig_config_t;
 
 /* A small model with one block a stage, 3 steps, model clock, updates. */
@@ -50,7 +71,8 @@ typedef struct rig_result {
 void rig_run(const rig_config_t *config, rig_result_t *result);
 void rig_result_free(rig_result_t *result);
 
-/* The same steps by runtime/reference: losses, and gradients [step * S + stage]. */
+/* The same steps by runtime/reference, in fp32 on the host: losses, and gradients
+ * [step * S + stage]. */
 void rig_run_reference(const rig_config_t *config, rig_result_t *result);
 
 /* The largest relative difference between two results' gradients, and losses. */

@@ -26,6 +26,7 @@ static void a_step_after_the_first_allocates_nothing(void **state)
         rig_config_default(&config, &program);
         config.steps = 4;
         config.count = allocations_so_far;
+        config.overlap = DPR_OVERLAP_ON;
         rig_run(&config, &result);
         assert_int_equal(result.status, DPR_OK);
         assert_true(allocations_so_far() > 0); /* the counter is at work */

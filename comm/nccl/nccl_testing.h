@@ -1,0 +1,11 @@
+/* For tests only. */
+#ifndef DPR_COMM_NCCL_NCCL_TESTING_H
+#define DPR_COMM_NCCL_NCCL_TESTING_H
+
+#include "comm/comm.h"
+
+/* How long a nccl communicator waits for a rank that does not come to an opening or a measurement.
+ */
+void dpr_comm_nccl_set_patience(dpr_comm_t *comm, double sec);
+
+#endif

@@ -1,0 +1,190 @@
+/* The watchdog's thread. */
+#include "runtime/watchdog.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/futex.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+enum { INTERVAL_MS = 100, TEXT_BYTES = 1024, ANSWER_MS = 300, PAUSE_MS = 5 };
+
+/* dpr_watchdog_report_all's requests, and how many watchdogs there are to answer and have. */
+static _Atomic uint32_t requests;
+static atomic_int watching;
+static _Atomic uint32_t answers;
+
+struct dpr_watchdog {
+    dpr_watchdog_options_t options;
+    pthread_t thread;
+    _Atomic uint32_t over; /* 1: the thread is to end */
+};
+
+static double now_sec(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Sleeps, at most until `until_sec`; false where the watchdog is to end. */
+static bool sleep_until(dpr_watchdog_t *watchdog, double until_sec)
+{
+    while (atomic_load(&watchdog->over) == 0) {
+        const double left_sec = until_sec - now_sec();
+        if (left_sec <= 0.0) {
+            return true;
+        }
+        dpr_futex_wait(&watchdog->over, 0, (int64_t)(1e9 * left_sec) + 1);
+    }
+    return false;
+}
+
+static void report(const dpr_watchdog_t *watchdog, const char *why)
+{
+    char waits[TEXT_BYTES];
+    char dropped[TEXT_BYTES];
+    dpr_log_capture_t capture; /* of what the device may say of an event that was never reached */
+    const dpr_watchdog_options_t *options = &watchdog->options;
+    const int rank = dpr_comm_rank(options->comm);
+    if ((dpr_pipeline_activity(options->pipeline) & 1) == 0) {
+        snprintf(waits, sizeof waits, "no step is under way here");
+    } else {
+        dpr_log_capture_begin(&capture, dropped, sizeof dropped);
+        dpr_pipeline_describe_waits(options->pipeline, waits, sizeof waits);
+        dpr_log_capture_end(&capture);
+    }
+    dpr_log(DPR_LOG_ERROR, "rank %d: %s: %s", rank, why, waits);
+}
+
+/* The other ranks find the same within an interval or two, and have their say before the first of
+ * them ends the job. */
+static void trip(dpr_watchdog_t *watchdog, const char *why)
+{
+    const dpr_watchdog_options_t *options = &watchdog->options;
+    report(watchdog, why);
+    (void)sleep_until(watchdog, now_sec() + options->grace_sec);
+    dpr_comm_interrupt(options->comm);
+    if (options->on_trip == NULL) {
+        dpr_comm_abort(options->comm, options->exit_code);
+    }
+    options->on_trip(options->user);
+}
+
+/* Answers a request, for which only a step under way is worth a word. */
+static void answer(const dpr_watchdog_t *watchdog, uint32_t *answered)
+{
+    const uint32_t asked = atomic_load(&requests);
+    if (asked == *answered) {
+        return;
+    }
+    *answered = asked;
+    if ((dpr_pipeline_activity(watchdog->options.pipeline) & 1) != 0) {
+        report(watchdog, "the job is being ended");
+    }
+    atomic_fetch_add(&answers, 1);
+}
+
+void dpr_watchdog_report_all(void)
+{
+    const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
+    const uint32_t before = atomic_load(&answers);
+    const uint32_t expected = (uint32_t)atomic_load(&watching);
+    atomic_fetch_add(&requests, 1);
+    for (int i = 0; i < ANSWER_MS / PAUSE_MS && atomic_load(&answers) - before < expected; i++) {
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* How long the activity that is under way now has been seen to be. */
+typedef struct sighting {
+    uint64_t activity;
+    double since_sec;
+} sighting_t;
+
+static double age_sec(const dpr_watchdog_t *watchdog, sighting_t *sighting)
+{
+    const uint64_t activity = dpr_pipeline_activity(watchdog->options.pipeline);
+    const double now = now_sec();
+    if (activity != sighting->activity) {
+        *sighting = (sighting_t){.activity = activity, .since_sec = now};
+    }
+    return (activity & 1) != 0 ? now - sighting->since_sec : 0.0;
+}
+
+/* Whether the watchdog has something to say, which goes to `why`. */
+static bool is_amiss(const dpr_watchdog_t *watchdog, sighting_t *sighting, char *why, size_t size)
+{
+    const dpr_watchdog_options_t *options = &watchdog->options;
+    const dpr_status_t fault = dpr_comm_check(options->comm);
+    if (fault != DPR_OK) {
+        snprintf(why, size, "a fault was found (%s)", dpr_status_text(fault));
+        return true;
+    }
+    if (options->timeout_sec > 0.0 && age_sec(watchdog, sighting) > options->timeout_sec) {
+        snprintf(why, size, "a step has not ended within %g s (--timeout)", options->timeout_sec);
+        return true;
+    }
+    return false;
+}
+
+static void *watch(void *argument)
+{
+    dpr_watchdog_t *watchdog = argument;
+    sighting_t sighting = {.activity = 0};
+    uint32_t answered = atomic_load(&requests);
+    char why[128];
+    bool amiss = false;
+    atomic_fetch_add(&watching, 1);
+    while (!amiss && sleep_until(watchdog, now_sec() + 1e-3 * INTERVAL_MS)) {
+        answer(watchdog, &answered);
+        amiss = is_amiss(watchdog, &sighting, why, sizeof why);
+    }
+    atomic_fetch_sub(&watching, 1);
+    if (amiss) {
+        trip(watchdog, why);
+    }
+    return NULL;
+}
+
+/* No signal's handler may run on a thread that it waits for. */
+static int start_thread(dpr_watchdog_t *watchdog)
+{
+    sigset_t all;
+    sigset_t mine;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &mine);
+    const int error = pthread_create(&watchdog->thread, NULL, watch, watchdog);
+    pthread_sigmask(SIG_SETMASK, &mine, NULL);
+    return error;
+}
+
+dpr_status_t dpr_watchdog_create(const dpr_watchdog_options_t *options, dpr_watchdog_t **out)
+{
+    dpr_watchdog_t *watchdog;
+    DPR_TRY(dpr_calloc(1, sizeof *watchdog, &watchdog));
+    watchdog->options = *options;
+    const int error = start_thread(watchdog);
+    if (error != 0) {
+        free(watchdog);
+        return dpr_fail(DPR_ERR_SYSTEM, "cannot start the watchdog's thread: %s", strerror(error));
+    }
+    pthread_setname_np(watchdog->thread, "watchdog");
+    *out = watchdog;
+    return DPR_OK;
+}
+
+void dpr_watchdog_destroy(dpr_watchdog_t *watchdog)
+{
+    if (watchdog == NULL) {
+        return;
+    }
+    dpr_futex_set(&watchdog->over, 1);
+    pthread_join(watchdog->thread, NULL);
+    free(watchdog);
+}
