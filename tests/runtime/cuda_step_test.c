@@ -14,7 +14,7 @@
 #include "cuda_testing.h"
 #include "standin.h"
 
-enum { FUNCTIONS_MAX = 256, STEPS = 4 };
+enum { FUNCTIONS_MAX = 256, STEPS = 6 };
 
 /* What is counted: calls of functions whose names contain one of these. */
 static const char *const creating[] = {"Create", "Destroy",     "Malloc",  "Alloc",
@@ -90,6 +90,16 @@ static void a_recorded_step_is_one_launch_on_each_rank(void **state)
     assert_int_equal(calls[STEPS - 1], 0);
 }
 
+/* Now and then, by time, the device waits to align its clock: not in the step with the fewest. */
+static size_t fewest(const size_t *calls)
+{
+    size_t least = calls[1];
+    for (int k = 2; k < STEPS; k++) {
+        least = calls[k] < least ? calls[k] : least;
+    }
+    return least;
+}
+
 static void the_host_waits_no_more_often_in_a_longer_step(void **state)
 {
     (void)state;
@@ -98,10 +108,8 @@ static void the_host_waits_no_more_often_in_a_longer_step(void **state)
     for (int record = 0; record < 2; record++) {
         count(synchronizing, 4, record == 1, some);
         count(synchronizing, 12, record == 1, more);
-        assert_true(some[1] > 0);
-        for (int k = 1; k < STEPS; k++) {
-            assert_int_equal(some[k], more[k]);
-        }
+        assert_true(fewest(some) > 0);
+        assert_int_equal(fewest(some), fewest(more));
     }
 }
 
