@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "device/device.h"
 
 static const bench_command_t *const commands[] = {
     &bench_gemm_command,      &bench_p2p_command,  &bench_overlap_command,
@@ -161,6 +162,7 @@ int main(int argc, char *argv[])
         .args_doc = "COMMAND [OPTION...]",
         .doc = "Benchmarks of the DualPipe runtime, from one product to a whole step.\v",
         .help_filter = list_commands};
+    dpr_cuda_environment();
     bench_messages_start("dualpipe_bench");
     argp_err_exit_status = PLAN_BAD_INPUT;
     const unsigned flags = bench_is_first_rank() ? 0 : (unsigned)answer_silently(argc, argv);

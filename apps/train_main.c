@@ -15,6 +15,7 @@
 #include "apps/train_options.h"
 #include "base/log.h"
 #include "comm/comm.h"
+#include "device/device.h"
 #include "runtime/trainer.h"
 #include "runtime/watchdog.h"
 
@@ -307,6 +308,7 @@ int main(int argc, char **argv)
     static messages_t messages;
     train_options_t options;
     dpr_comm_t *comm;
+    dpr_cuda_environment();
     dpr_log_set_sink(message_sink, &messages);
     const dpr_status_t parsed = train_options_parse(argc, argv, &options);
     if (options.shown && !has_launcher()) {

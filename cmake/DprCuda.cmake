@@ -34,7 +34,11 @@ endif()
 if(DPR_HAVE_CUDA)
     # Machine code for Ampere, Hopper and Blackwell, and PTX for what comes later.
     if(NOT CMAKE_CUDA_ARCHITECTURES)
-        set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 100-virtual)
+        if(CUDAToolkit_VERSION VERSION_LESS 12.8) # which knows no Blackwell yet
+            set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+        else()
+            set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100-real 100-virtual)
+        endif()
     endif()
     set(CMAKE_CUDA_RUNTIME_LIBRARY None) # dpr_cuda_vendor brings it, or its stand-in
     enable_language(CUDA)

@@ -9,10 +9,11 @@
  * receive: when the data is there). They allocate nothing; enqueuing waits where a channel or group
  * has about a thousand operations ahead of its stream.
  *
- * Channels. FIFO from one rank to one other. Strictly rendezvous, as NCCL is: a send does not
- * complete before its receive has been reached on the other side's stream, whatever the message's
- * size. One channel's or group's operations are enqueued on one stream at either end; on another
- * only when those on the former are over.
+ * Channels. FIFO from one rank to one other. Strictly rendezvous: a send does not complete before
+ * its receive has been reached on the other side's stream, whatever the message's size. (NCCL's own
+ * sends may end earlier, when a message fits the transport's buffer; what is right and free of
+ * deadlock by the strict rule is so by the looser one.) One channel's or group's operations are
+ * enqueued on one stream at either end; on another only when those on the former are over.
  *
  * Collective creation. Every rank of the communicator opens the same channels and groups in the
  * same order (ranks that are not part of one pass the same arguments and get NULL); opening is a

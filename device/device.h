@@ -190,9 +190,12 @@ int dpr_host_cores_on_node(void);
  */
 dpr_status_t dpr_cuda_device_create(int ordinal, dpr_clock_t clock, dpr_device_t **device);
 
-/* How many GPUs this process can use; sets CUDA_DEVICE_MAX_CONNECTIONS to 32 where it is not set,
- * so call it before other threads read the environment. Where there is none, `reason` [size] says
- * why in one line. */
+/* Sets, where the user has not, the environment variables that CUDA reads when it starts
+ * (cuda_device.c says which and why). The first thing a program's main does, before MPI and
+ * threads. */
+void dpr_cuda_environment(void);
+
+/* How many GPUs this process can use; where none, `reason` [size] says why in one line. */
 int dpr_cuda_device_count(char *reason, size_t size);
 
 #endif

@@ -278,7 +278,9 @@ static dpr_status_t create_local(dpr_pipeline_t *pipeline)
 {
     DPR_TRY(pipeline_create_streams(pipeline));
     DPR_TRY(allocate(pipeline));
-    return create_stages(pipeline);
+    DPR_TRY(create_stages(pipeline));
+    return dpr_device_memory_on_host(pipeline->options.device) ? DPR_OK
+                                                               : pipeline_warm_up(pipeline);
 }
 
 static dpr_status_t create_shared(dpr_pipeline_t *pipeline)

@@ -102,4 +102,7 @@ dpr_status_t pipeline_create_links(dpr_pipeline_t *pipeline);  /* collective */
 dpr_status_t pipeline_create_groups(dpr_pipeline_t *pipeline); /* collective */
 void pipeline_destroy_links(dpr_pipeline_t *pipeline);         /* and the streams */
 
+/* pipeline_warm.c: uses every kernel once; before any channel carries anything. */
+dpr_status_t pipeline_warm_up(dpr_pipeline_t *pipeline);
+
 #endif

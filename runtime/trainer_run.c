@@ -23,7 +23,7 @@ enum {
 
 /* From a rank's report of a hang to the job's end: the ranks' steps began at about the same time,
  * so that by then all have reported. */
-static const double report_grace_sec = 1.0;
+static const double report_grace_sec = 2.0;
 
 /* ---- Feeding ---- */
 

@@ -69,10 +69,12 @@ static void trip(dpr_watchdog_t *watchdog, const char *why)
     const dpr_watchdog_options_t *options = &watchdog->options;
     report(watchdog, why);
     (void)sleep_until(watchdog, now_sec() + options->grace_sec);
-    dpr_comm_interrupt(options->comm);
     if (options->on_trip == NULL) {
+        /* Without interrupting first: NCCL cannot abort a communicator while a recording that used
+         * it lives, and the end of the process ends everything. */
         dpr_comm_abort(options->comm, options->exit_code);
     }
+    dpr_comm_interrupt(options->comm);
     options->on_trip(options->user);
 }
 

@@ -79,12 +79,25 @@ static void driver_reason(char *reason, size_t size)
     }
 }
 
+/*
+ * CUDA reads these when it starts, and a CUDA-aware MPI may start it.
+ *
+ * Queues: every channel has a stream of its own, and streams must not share work queues
+ * (cuda_stream.c). Loading: a kernel that is loaded at its first launch may wait for all that the
+ * device has to do ("Lazy loading" in the CUDA Programming Guide, potential hazards), among it a
+ * receive whose sender waits in the same way.
+ */
+void dpr_cuda_environment(void)
+{
+    (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    (void)setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    (void)setenv("CUDA_MODULE_DATA_LOADING", "EAGER", 0);
+}
+
 int dpr_cuda_device_count(char *reason, size_t size)
 {
     int count = 0;
-    /* Every channel has a stream of its own, and streams must not share work queues
-     * (cuda_stream.c). Read when CUDA starts, which is below: nothing here calls it before. */
-    (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    dpr_cuda_environment();
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess) {
         (void)cudaGetLastError();

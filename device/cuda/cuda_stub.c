@@ -19,3 +19,7 @@ int dpr_cuda_device_count(char *reason, size_t size)
     snprintf(reason, size, "this build has no CUDA");
     return 0;
 }
+
+void dpr_cuda_environment(void)
+{
+}

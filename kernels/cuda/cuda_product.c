@@ -235,6 +235,14 @@ static dpr_status_t point(const dpr_cuda_products_t *products, const dpr_cuda_pr
     TRY_LT(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_##attribute,     \
                                                 &(value), sizeof(value)))
 
+/* "Not supported" by the manual; what the library says of some fused operations is "invalid value",
+ * which the plain product would get again if it were one. */
+static bool means_no_algorithm(const dpr_cuda_product_t *product, cublasStatus_t status)
+{
+    return status == CUBLAS_STATUS_NOT_SUPPORTED ||
+           (status == CUBLAS_STATUS_INVALID_VALUE && product->fusion != DPR_CUDA_PLAIN);
+}
+
 /* Asks for an algorithm. That there is none is no error. */
 static dpr_status_t choose(const dpr_cuda_products_t *products, const dpr_cuda_product_t *product,
                            plan_t *plan)
@@ -258,7 +266,7 @@ static dpr_status_t choose(const dpr_cuda_products_t *products, const dpr_cuda_p
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(products->handle, &plan->operation, &plan->a, &plan->b,
                                        &plan->d, &plan->d, &preference, CANDIDATES, found, &count);
-    if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED) {
+    if (status != CUBLAS_STATUS_SUCCESS && !means_no_algorithm(product, status)) {
         return fail(products, product, status, "cublasLtMatmulAlgoGetHeuristic");
     }
     for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count && !plan->available; i++) {
@@ -269,10 +277,14 @@ static dpr_status_t choose(const dpr_cuda_products_t *products, const dpr_cuda_p
     return DPR_OK;
 }
 
-/* What the library requires of aux whatever the algorithm. */
-static bool aux_is_allowed(const dpr_cuda_product_t *product)
+/*
+ * What the library requires of an epilogue's operands whatever the algorithm. The heuristic cannot
+ * be told how a bias is aligned, and algorithms read it 16 bytes at a time.
+ */
+static bool epilogue_is_allowed(const dpr_cuda_product_t *product)
 {
-    return product->aux == NULL || (product->n % 8 == 0 && (uintptr_t)product->aux % 16 == 0);
+    return (uintptr_t)product->bias % 16 == 0 &&
+           (product->aux == NULL || (product->n % 8 == 0 && (uintptr_t)product->aux % 16 == 0));
 }
 
 static dpr_status_t find_plan(const dpr_cuda_products_t *products,
@@ -288,11 +300,9 @@ static dpr_status_t find_plan(const dpr_cuda_products_t *products,
         }
     }
     plan_t plan = {.key = key};
-    if (aux_is_allowed(product)) {
-        DPR_TRY(describe(products, product, &plan));
-        DPR_TRY(point(products, product, &plan));
-        DPR_TRY(choose(products, product, &plan));
-    }
+    DPR_TRY(describe(products, product, &plan));
+    DPR_TRY(point(products, product, &plan));
+    DPR_TRY(choose(products, product, &plan));
     plan_t *place = &set->way[set->next++ % WAYS];
     *place = plan;
     *found = place;
@@ -305,6 +315,10 @@ dpr_status_t dpr_cuda_product_run(const dpr_cuda_products_t *products, const dpr
     static const float one = 1.0F;
     static const float zero = 0.0F;
     plan_t *plan;
+    *done = epilogue_is_allowed(product);
+    if (!*done) {
+        return DPR_OK;
+    }
     DPR_TRY(find_plan(products, product, site->lane->plans, &plan));
     if (!plan->available && product->fusion == DPR_CUDA_PLAIN) {
         return fail(products, product, CUBLAS_STATUS_NOT_SUPPORTED,
@@ -316,9 +330,15 @@ dpr_status_t dpr_cuda_product_run(const dpr_cuda_products_t *products, const dpr
     }
     DPR_TRY(point(products, product, plan));
     const void *c = product->c != NULL ? product->c : product->d;
-    TRY_LT(cublasLtMatmul(products->handle, &plan->operation, &one, product->b, &plan->a,
-                          product->a, &plan->b, product->c != NULL ? &one : &zero, c, &plan->d,
-                          product->d, &plan->d, &plan->algorithm, site->lane->workspace,
-                          products->workspace_bytes, site->stream));
-    return DPR_OK;
+    const cublasStatus_t status = cublasLtMatmul(
+        products->handle, &plan->operation, &one, product->b, &plan->a, product->a, &plan->b,
+        product->c != NULL ? &one : &zero, c, &plan->d, product->d, &plan->d, &plan->algorithm,
+        site->lane->workspace, products->workspace_bytes, site->stream);
+    if (product->fusion != DPR_CUDA_PLAIN && means_no_algorithm(product, status)) {
+        plan->available = false;
+        *done = false;
+        return DPR_OK;
+    }
+    return status == CUBLAS_STATUS_SUCCESS ? DPR_OK
+                                           : fail(products, product, status, "cublasLtMatmul");
 }

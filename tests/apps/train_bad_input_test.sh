@@ -28,23 +28,23 @@ bad 4 'M >= 2P|8' 'M that dualpipe does not allow' --schedule dualpipe --micro-b
 bad 2 'gpipe.*1f1b.*zb1p.*dualpipe' 'an unknown schedule lists the known' --schedule nonsense
 bad 4 'block' 'fewer blocks than stages' --schedule 1f1b --blocks 3
 bad 2 "'--nonsense' is unknown" 'an unknown option is named' --nonsense
-bad 2 "'--lr' is unknown, ambiguous or lacks" 'an option without its value is named' --lr
-bad 2 'only used by --schedule auto' 'activations without auto' --schedule 1f1b --activations 3
-bad 2 'hidden.*whole number' 'a number that is none' --hidden many
-bad 2 'hidden.*whole number from 1' 'a number out of range' --hidden 0
-bad 2 'lr' 'a negative learning rate' --lr -1
-bad 2 "unexpected argument 'extra'" 'a stray argument' extra
-bad 2 'No such file|does not exist|cannot' 'a missing data folder' --data "$scratch/none"
-bad 2 'cost-model' 'the model clock without costs' --clock model
-bad 2 'cost' 'costs that do not parse' --cost-model F=quick
-bad 2 'report' 'a report that cannot be written' --report "$scratch/no/such/folder.json"
+bad 1 "'--lr' is unknown, ambiguous or lacks" 'an option without its value is named' --lr
+bad 1 'only used by --schedule auto' 'activations without auto' --schedule 1f1b --activations 3
+bad 1 'hidden.*whole number' 'a number that is none' --hidden many
+bad 1 'hidden.*whole number from 1' 'a number out of range' --hidden 0
+bad 1 'lr' 'a negative learning rate' --lr -1
+bad 1 "unexpected argument 'extra'" 'a stray argument' extra
+bad 1 'No such file|does not exist|cannot' 'a missing data folder' --data "$scratch/none"
+bad 1 'cost-model' 'the model clock without costs' --clock model
+bad 1 'cost' 'costs that do not parse' --cost-model F=quick
+bad 1 'report' 'a report that cannot be written' --report "$scratch/no/such/folder.json"
 
 mkdir "$scratch/short"
 printf 'not an IDX file' >"$scratch/short/train-images-idx3-ubyte"
 for name in train-labels-idx1 t10k-images-idx3 t10k-labels-idx1; do
     printf '\0\0\10\1\0\0\0\5abc' >"$scratch/short/$name-ubyte"
 done
-bad 2 'train-images-idx3-ubyte' 'a foreign data file' --data "$scratch/short"
+bad 1 'train-images-idx3-ubyte' 'a foreign data file' --data "$scratch/short"
 
 printf '0F0,0F1\n1X0\n' >"$scratch/malformed.csv"
 bad 2 'malformed.csv:2:2' 'a CSV that does not parse' --schedule-file "$scratch/malformed.csv"
@@ -63,17 +63,17 @@ printf '0F0\n1F0\n' >"$scratch/forward.csv"
 bad 2 'no backward' 'a CSV without a backward' --schedule-file "$scratch/forward.csv"
 printf '0F0,0B0\n1F0,1B0\n' >"$scratch/two.csv"
 bad 3 '3|2 ranks' 'a CSV for another number of ranks' --schedule-file "$scratch/two.csv"
-bad 2 'No such file|cannot' 'a CSV that is not there' --schedule-file "$scratch/none.csv"
+bad 1 'No such file|cannot' 'a CSV that is not there' --schedule-file "$scratch/none.csv"
 
-bad 2 "dtype 'fp16' is unknown: give one of fp32, tf32, bf16" 'an unknown number format' --dtype fp16
-bad 2 '--dtype bf16 needs --device cuda.*(as asked).*--dtype fp32' 'bf16 on the host' --device host --dtype bf16
-bad 2 '--dtype tf32 needs --device cuda' 'tf32 on the host' --device host --dtype tf32
-bad 2 "comm 'tcp' is unknown: give one of auto, nccl, mpi" 'an unknown transport' --comm tcp
-bad 2 '--comm nccl needs --device cuda.*--comm mpi' 'NCCL on the host' --device host --comm nccl
-bad 2 '--cuda-graph needs --device cuda' 'a CUDA graph on the host' --device host --cuda-graph
-bad 2 'comm-ctas 65 is out of range: give at most 64' 'too many CTAs' --comm-ctas 65
-bad 2 "comm-ctas '0': give a whole number from 1 up" 'no CTAs' --comm-ctas 0
-bad 2 'comm-ctas 4 is only used by --comm nccl' 'CTAs of MPI' --device host --comm-ctas 4
+bad 1 "dtype 'fp16' is unknown: give one of fp32, tf32, bf16" 'an unknown number format' --dtype fp16
+bad 1 '--dtype bf16 needs --device cuda.*(as asked).*--dtype fp32' 'bf16 on the host' --device host --dtype bf16
+bad 1 '--dtype tf32 needs --device cuda' 'tf32 on the host' --device host --dtype tf32
+bad 1 "comm 'tcp' is unknown: give one of auto, nccl, mpi" 'an unknown transport' --comm tcp
+bad 1 '--comm nccl needs --device cuda.*--comm mpi' 'NCCL on the host' --device host --comm nccl
+bad 1 '--cuda-graph needs --device cuda' 'a CUDA graph on the host' --device host --cuda-graph
+bad 1 'comm-ctas 65 is out of range: give at most 64' 'too many CTAs' --comm-ctas 65
+bad 1 "comm-ctas '0': give a whole number from 1 up" 'no CTAs' --comm-ctas 0
+bad 1 'comm-ctas 4 is only used by --comm nccl' 'CTAs of MPI' --device host --comm-ctas 4
 for seconds in -1 1e9; do
     bad 2 'timeout.*is out of range: give seconds, from 0 \(never\) to 1000000' "the timeout $seconds" \
         --timeout "$seconds"
@@ -81,8 +81,8 @@ done
 for seconds in inf nan soon 3s ''; do
     bad 2 "timeout '$seconds': give a finite number" "the timeout '$seconds'" --timeout "$seconds"
 done
-bad 2 '--clock core is for the host device' "the core clock on cuda" --device cuda --clock core
-bad 2 '--chaos 3 is for the host device' "chaos on cuda" --device cuda --chaos 3
+bad 1 '--clock core is for the host device' "the core clock on cuda" --device cuda --clock core
+bad 1 '--chaos 3 is for the host device' "chaos on cuda" --device cuda --chaos 3
 run 60 mpirun -np 2 "$train" "${small[@]}" --schedule 1f1b --timeout 0
 expect 0 '' 'no timeout'
 run 60 mpirun -np 2 "$train" "${small[@]}" --schedule 1f1b --device host --comm mpi --dtype fp32 --timeout 100

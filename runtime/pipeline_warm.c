@@ -1,0 +1,98 @@
+/*
+ * A pipeline's kernels, each used once before the first message. On a GPU the first use of a kernel
+ * or of a product's shape loads code and makes plans, which may wait for all that the device has to
+ * do. In a step that would be receives, whose senders wait in the same way; in a recording it is
+ * not allowed at all.
+ */
+#include "runtime/pipeline_impl.h"
+
+/* Where one micro-batch of the stage, of those that run here, keeps its buffers. */
+static dpr_stage_buffers_t buffers_of(const dpr_pipeline_t *pipeline, int stage)
+{
+    const dpr_graph_t *graph = pipeline->train.graph;
+    const dpr_cell_t *cell = graph->cells + (size_t)stage * (size_t)graph->micro_batches;
+    for (int m = 0; m + 1 < graph->micro_batches && cell->rank != pipeline->rank; m++) {
+        cell++;
+    }
+#define AT(kind)                                                                                   \
+    dpr_arena_address(&pipeline->train.arena, pipeline->arena_base, cell->buffer[DPR_BUFFER_##kind])
+    return (dpr_stage_buffers_t){.input = pipeline->inputs[0],
+                                 .labels = pipeline->labels[0],
+                                 .act_in = AT(ACT_IN),
+                                 .act_out = AT(ACT_OUT),
+                                 .grad_in = AT(GRAD_IN),
+                                 .grad_out = AT(GRAD_OUT),
+                                 .saved = AT(SAVED),
+                                 .wstate = AT(WSTATE),
+                                 .result = pipeline->stats + graph->stages};
+#undef AT
+}
+
+/* Zeros are a batch like any other. */
+static dpr_status_t clear(dpr_pipeline_t *pipeline)
+{
+    const size_t micro_batches = (size_t)pipeline->train.graph->micro_batches;
+    dpr_stream_t *stream = pipeline->compute;
+    if (pipeline->inputs[0] != NULL) {
+        DPR_TRY(dpr_stream_fill(stream, pipeline->inputs[0], 0,
+                                micro_batches * pipeline->input_stride * sizeof(float)));
+    }
+    if (pipeline->labels[0] != NULL) {
+        DPR_TRY(dpr_stream_fill(stream, pipeline->labels[0], 0,
+                                micro_batches * pipeline->label_stride * sizeof(int32_t)));
+    }
+    DPR_TRY(dpr_stream_fill(stream, pipeline->stats, 0, pipeline->stats_count * sizeof(double)));
+    return dpr_stream_fill(stream, pipeline->arena_base, 0, pipeline->memory.arena_bytes);
+}
+
+static dpr_status_t pass(dpr_pipeline_t *pipeline, int stage, dpr_stream_t *stream)
+{
+    const dpr_stage_buffers_t buffers = buffers_of(pipeline, stage);
+    DPR_TRY(dpr_stage_forward(pipeline->stages[stage], stream, &buffers, 1.0F));
+    DPR_TRY(dpr_stage_backward_input(pipeline->stages[stage], stream, &buffers));
+    DPR_TRY(dpr_stage_backward_weight(pipeline->stages[stage], stream, &buffers));
+    return dpr_stage_backward(pipeline->stages[stage], stream, &buffers);
+}
+
+/* On gradients of zero, so that not even rounding can change a parameter. */
+static dpr_status_t update(dpr_pipeline_t *pipeline, int stage)
+{
+    dpr_kernels_t *kernels = pipeline->options.kernels;
+    dpr_stream_t *stream = pipeline->compute;
+    float *gradients = dpr_stage_gradients(pipeline->stages[stage]);
+    const size_t count = pipeline->shapes[stage].parameters;
+    DPR_TRY(dpr_stream_fill(stream, gradients, 0, count * sizeof(float)));
+    DPR_TRY(kernels->sum_squares(kernels, stream, count, gradients, &pipeline->stats[stage]));
+    DPR_TRY(kernels->clip_factor(kernels, stream, pipeline->train.graph->stages, pipeline->stats,
+                                 1.0F, pipeline->clip_factor));
+    return pipeline->options.optimizer == NULL
+               ? DPR_OK
+               : dpr_optimizer_rehearse(pipeline->optimizers[stage], kernels, stream,
+                                        pipeline->clip_factor, gradients,
+                                        dpr_stage_parameters(pipeline->stages[stage]),
+                                        dpr_stage_working(pipeline->stages[stage]));
+}
+
+dpr_status_t pipeline_warm_up(dpr_pipeline_t *pipeline)
+{
+    dpr_stream_t *const streams[] = {pipeline->compute, pipeline->second};
+    const int stages = pipeline->train.graph->stages;
+    DPR_TRY(clear(pipeline));
+    DPR_TRY(dpr_stream_synchronize(pipeline->compute));
+    for (size_t i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+        for (int s = 0; s < stages && streams[i] != NULL; s++) {
+            if (pipeline->stages[s] != NULL) {
+                DPR_TRY(pass(pipeline, s, streams[i]));
+            }
+        }
+        if (streams[i] != NULL) {
+            DPR_TRY(dpr_stream_synchronize(streams[i]));
+        }
+    }
+    for (int s = 0; s < stages; s++) {
+        if (pipeline->stages[s] != NULL) {
+            DPR_TRY(update(pipeline, s));
+        }
+    }
+    return dpr_stream_synchronize(pipeline->compute);
+}
