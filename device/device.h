@@ -133,7 +133,7 @@ double dpr_event_sec(const dpr_event_t *event);
 
 /*
  * A range with a name, for profilers, around what this thread enqueues next (cuda: NVTX; host:
- * nothing). Ranges nest. `name` stays valid as long as the device.
+ * nothing). Ranges nest. `name` is needed during the call only.
  */
 void dpr_device_range_begin(dpr_device_t *device, const char *name);
 void dpr_device_range_end(dpr_device_t *device);

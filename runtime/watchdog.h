@@ -2,10 +2,11 @@
  * The watchdog: a thread of each rank that sleeps, and sees to it that a fault or a hang ends the
  * job with a message instead of never.
  *
- *     every 100 ms   dpr_comm_check                     a fault that the library found by itself
- *                    dpr_pipeline_activity              a step under way for too long
- *     then           log what this rank waits in        "rank 3: ... waits in recv act s3 m7 from
- * 2" leave the other ranks a moment to do the same dpr_comm_interrupt, dpr_comm_abort
+ *     every 100 ms   dpr_comm_check                a fault that the library found by itself
+ *                    dpr_pipeline_activity         a step under way for too long
+ *     then           log what this rank waits in   "... waits in recv act s3 m7 from 2"
+ *                    wait a moment                 for the other ranks to do the same
+ *                    dpr_comm_abort                the end of the job
  *
  * A step is one forward_backward with its update, or one evaluation, from the moment that it begins
  * to be enqueued until it has been synchronized. The steps know nothing of the watchdog: they only
@@ -17,7 +18,8 @@
 
 #include "runtime/pipeline.h"
 
-/* Called in the place of dpr_comm_abort, on the watchdog's thread, once. */
+/* Called in the place of dpr_comm_abort, after dpr_comm_interrupt, on the watchdog's thread, once.
+ */
 typedef void (*dpr_watchdog_fn_t)(void *user);
 
 /* Borrowed and outliving the watchdog, which lives while no channel is opened or closed. */
