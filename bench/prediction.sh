@@ -34,6 +34,7 @@ for run in $(seq "$runs"); do
     # Each value of the report stands on a line of its own; a rank's three ratios follow one another.
     awk -v run="$run" '
         function number(line) { sub(/^[^:]*: */, "", line); sub(/,$/, "", line); gsub(/"/, "", line); return line }
+        /"explanation":/ { exit } # what follows is of one step
         /"schedule":/ { schedule = number($0) }
         /"clock":/ { clock = number($0) }
         /"predicted":/ && predicted == "" && in_step { predicted = number($0) }
