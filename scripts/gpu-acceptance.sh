@@ -49,6 +49,7 @@ if [ "$gpus" = 0 ]; then
     exit 77
 fi
 
+longest_sec=1800 # of one part
 passed=0
 failed=0
 skipped=0
@@ -65,7 +66,7 @@ note() { # note RESULT WHAT [WHY]
 part() {
     local what=$1 file=$out/$2 status=0
     shift 2
-    timeout 1800 "$@" >"$file" 2>&1 </dev/null || status=$?
+    "$@" >"$file" 2>&1 </dev/null || status=$?
     if [ "$status" = 0 ]; then
         passed=$((passed + 1))
         note passed "$what"
@@ -107,7 +108,7 @@ sanitize() {
     for tool in memcheck racecheck initcheck synccheck; do
         for test in linear layernorm loss optimizer; do
             part "compute-sanitizer $tool, $test" "sanitizer-$tool-$test.txt" \
-                compute-sanitizer --tool "$tool" --error-exitcode 1 \
+                timeout "$longest_sec" compute-sanitizer --tool "$tool" --error-exitcode 1 \
                 "$build/tests/kernels/kernels_${test}_test" cuda
         done
     done
@@ -116,7 +117,7 @@ sanitize() {
 # ---- Training ----
 
 launch() { # launch P COMMAND...
-    mpirun --oversubscribe --bind-to none -np "$@"
+    timeout "$longest_sec" mpirun --oversubscribe --bind-to none -np "$@"
 }
 
 comm_of() { # comm_of P: ranks that share a GPU cannot use NCCL
@@ -128,7 +129,7 @@ verify() { # verify P SCHEDULE DTYPE OPTIONS...
     local p=$1 schedule=$2 dtype=$3 name
     shift 3
     name="$schedule-$dtype-$p$(printf '%s' "$*" | tr -c 'a-z\n' '-')"
-    part "train $schedule, $dtype, $p ranks $*" "train-$name.txt" \
+    part "train $schedule, $dtype, $p ranks${*:+ $*}" "train-$name.txt" \
         launch "$p" "$build/apps/dualpipe_train" --device cuda --comm "$(comm_of "$p")" --data synthetic \
         --schedule "$schedule" --dtype "$dtype" --steps 3 --verify --report "$out/train-$name.json" "$@"
 }
