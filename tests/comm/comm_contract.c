@@ -124,6 +124,9 @@ int main(int argc, char **argv)
     const char *backend = argc > 1 ? argv[1] : "local";
     const int ranks = argc > 2 && strncmp(backend, "mpi", 3) != 0 ? atoi(argv[2]) : 4;
     chaos_rounds = argc > 3 ? atoi(argv[3]) : 20;
+    if (getenv("DPR_TEST_SHORT") != NULL) { /* under sanitizers */
+        chaos_rounds = (chaos_rounds + 4) / 5;
+    }
     if (argc > 4) {
         cmocka_set_test_filter(argv[4]);
     }
