@@ -95,7 +95,7 @@ static const struct argp_option option_list[] = {
     {.name = "calibrate",
      .key = KEY_CALIBRATE,
      .arg = "N",
-     .doc = "Steps that each row is calibrated by (default 10)",
+     .doc = "Steps that each row is calibrated by (default 30)",
      .group = 1},
     {.name = "cost-model",
      .key = KEY_COST_MODEL,
@@ -129,7 +129,7 @@ static const struct argp argp = {
 static void set_defaults(void *arguments)
 {
     referee_options_t *options = arguments;
-    *options = (referee_options_t){.steps = 20, .calibrate_steps = 10};
+    *options = (referee_options_t){.steps = 20, .calibrate_steps = 30};
     options->common =
         (bench_common_t){.device = "auto", .clock = "auto", .ranks = 2, .repeats = 1, .warm_up = 2};
     bench_load_default(&options->load);

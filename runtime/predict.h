@@ -1,6 +1,6 @@
 /*
- * Prediction with the spread that calibration saw: the op graph simulated many times, with costs
- * drawn from what ops of the same class (kind, stages and rank; channel) took in its steps.
+ * Prediction with the spread that calibration saw: the op graph simulated many times, each rank
+ * with what its ops took in one of the calibration's steps, drawn for each rank alone.
  *
  * Costs that vary make bubbles: every op waits for the latest of its inputs, and the latest of
  * several is later than their mean. A simulation at mean costs cannot see that, so it promises too
