@@ -130,53 +130,77 @@ static dpr_status_t median_outcome(const referee_row_t *row, int runs, referee_o
     return DPR_OK;
 }
 
-static dpr_status_t error_spread(const referee_row_t *row, int runs, bench_spread_t *spread)
+/* What the runs of a row say of its errors. */
+typedef struct spread {
+    bench_spread_t step;         /* signed */
+    bench_spread_t bubble;       /* mean absolute error of the ranks */
+    double mean_absolute_step;   /* over the runs */
+    double mean_absolute_bubble; /* likewise */
+} spread_t;
+
+static dpr_status_t find_spread(const referee_row_t *row, int runs, spread_t *spread)
 {
-    double *values;
-    DPR_TRY(dpr_calloc((size_t)runs, sizeof *values, &values));
+    double *step;
+    *spread = (spread_t){0};
+    DPR_TRY(dpr_calloc(2 * (size_t)runs, sizeof *step, &step));
+    double *bubble = step + runs;
     for (int run = 0; run < runs; run++) {
-        values[run] = referee_step_error(&row->outcomes[run]);
+        step[run] = referee_step_error(&row->outcomes[run]);
+        bubble[run] = row->outcomes[run].bubble_error;
+        spread->mean_absolute_step += fabs(step[run]) / runs;
+        spread->mean_absolute_bubble += bubble[run] / runs;
     }
-    *spread = bench_spread_of(values, (size_t)runs);
-    free(values);
+    spread->step = bench_spread_of(step, (size_t)runs);
+    spread->bubble = bench_spread_of(bubble, (size_t)runs);
+    free(step);
     return DPR_OK;
 }
 
 /* ---- The table ---- */
 
-static const plan_column_t columns[] = {
-    {"schedule", "schedule", PLAN_TEXT},
-    {"ranks", "P", PLAN_INT},
-    {"micro_batches", "M", PLAN_INT},
-    {"stages", "S", PLAN_INT},
-    {"hidden", "hidden", PLAN_INT},
-    {"ffn", "ffn", PLAN_INT},
-    {"blocks", "blocks", PLAN_INT},
-    {"micro_batch_size", "size", PLAN_INT},
-    {"closed_form", NULL, PLAN_TEXT},
-    {"step_closed_sec", "closed s", PLAN_REAL},
-    {"step_simulated_sec", NULL, PLAN_REAL},
-    {"step_predicted_sec", "predicted s", PLAN_REAL},
-    {"step_measured_sec", "measured s", PLAN_REAL},
-    {"step_measured_p10_sec", NULL, PLAN_REAL},
-    {"step_measured_p90_sec", NULL, PLAN_REAL},
-    {"step_closed_error", "closed err", PLAN_PERCENT},
-    {"step_error", "error", PLAN_PERCENT},
-    {"step_error_least", NULL, PLAN_PERCENT},
-    {"step_error_most", NULL, PLAN_PERCENT},
-    {"bubble_closed", "b closed", PLAN_PERCENT},
-    {"bubble_simulated", NULL, PLAN_PERCENT},
-    {"bubble_predicted", "b predicted", PLAN_PERCENT},
-    {"bubble_measured", "b measured", PLAN_PERCENT},
-    {"bubble_error", "b error", PLAN_PERCENT},
-    {"part_cost", "cost", PLAN_PERCENT},
-    {"part_wire", "wire", PLAN_PERCENT},
-    {"part_rest", "rest", PLAN_PERCENT},
-    {"bubble_part_cost", NULL, PLAN_PERCENT},
-    {"bubble_part_wire", NULL, PLAN_PERCENT},
-    {"bubble_part_rest", NULL, PLAN_PERCENT},
-    {"blame", "blame", PLAN_TEXT},
-};
+/* LEAST and MOST title the errors' extremes over the runs, where there are several. */
+/* clang-format off */
+#define REFEREE_COLUMNS(LEAST, MOST) \
+    {"schedule", "schedule", PLAN_TEXT}, \
+    {"ranks", "P", PLAN_INT}, \
+    {"micro_batches", "M", PLAN_INT}, \
+    {"stages", "S", PLAN_INT}, \
+    {"hidden", "hidden", PLAN_INT}, \
+    {"ffn", "ffn", PLAN_INT}, \
+    {"blocks", "blocks", PLAN_INT}, \
+    {"micro_batch_size", "size", PLAN_INT}, \
+    {"closed_form", NULL, PLAN_TEXT}, \
+    {"step_closed_sec", "closed s", PLAN_REAL}, \
+    {"step_simulated_sec", NULL, PLAN_REAL}, \
+    {"step_predicted_sec", "predicted s", PLAN_REAL}, \
+    {"step_measured_sec", "measured s", PLAN_REAL}, \
+    {"step_measured_p10_sec", NULL, PLAN_REAL}, \
+    {"step_measured_p90_sec", NULL, PLAN_REAL}, \
+    {"step_closed_error", "closed err", PLAN_PERCENT}, \
+    {"step_error", "error", PLAN_PERCENT}, \
+    {"step_error_least", LEAST, PLAN_PERCENT}, \
+    {"step_error_most", MOST, PLAN_PERCENT}, \
+    {"step_error_absolute", NULL, PLAN_PERCENT}, \
+    {"bubble_closed", "b closed", PLAN_PERCENT}, \
+    {"bubble_simulated", NULL, PLAN_PERCENT}, \
+    {"bubble_predicted", "b predicted", PLAN_PERCENT}, \
+    {"bubble_measured", "b measured", PLAN_PERCENT}, \
+    {"bubble_error", "b error", PLAN_PERCENT}, \
+    {"bubble_error_least", LEAST, PLAN_PERCENT}, \
+    {"bubble_error_most", MOST, PLAN_PERCENT}, \
+    {"part_cost", "cost", PLAN_PERCENT}, \
+    {"part_wire", "wire", PLAN_PERCENT}, \
+    {"part_host", "host", PLAN_PERCENT}, \
+    {"part_order", "order", PLAN_PERCENT}, \
+    {"bubble_part_cost", NULL, PLAN_PERCENT}, \
+    {"bubble_part_wire", NULL, PLAN_PERCENT}, \
+    {"bubble_part_host", NULL, PLAN_PERCENT}, \
+    {"bubble_part_order", NULL, PLAN_PERCENT}, \
+    {"blame", "blame", PLAN_TEXT}
+/* clang-format on */
+
+static const plan_column_t columns[] = {REFEREE_COLUMNS(NULL, NULL)};
+static const plan_column_t columns_of_runs[] = {REFEREE_COLUMNS("least", "most")};
 
 static const plan_column_t fact_columns[] = {
     BENCH_MACHINE_COLUMNS,
@@ -216,8 +240,7 @@ static void add_model(const referee_row_t *row, int ranks, plan_table_t *table)
     plan_table_text(table, row->has_closed_form ? dpr_exactness_name(row->exactness) : "none");
 }
 
-static void add_outcome(const referee_outcome_t *o, const bench_spread_t *error,
-                        plan_table_t *table)
+static void add_outcome(const referee_outcome_t *o, const spread_t *spread, plan_table_t *table)
 {
     const double reals[] = {
         o->closed_step_sec,
@@ -228,19 +251,24 @@ static void add_outcome(const referee_outcome_t *o, const bench_spread_t *error,
         o->measured_p90_sec,
         o->closed_step_sec / o->measured_step_sec - 1.0,
         referee_step_error(o),
-        error->least,
-        error->most,
+        spread->step.least,
+        spread->step.most,
+        spread->mean_absolute_step,
         o->closed_bubble,
         o->means_bubble,
         o->predicted_bubble,
         o->measured_bubble,
         o->bubble_error,
+        spread->bubble.least,
+        spread->bubble.most,
         o->step_parts.cost / o->measured_step_sec,
         o->step_parts.wire / o->measured_step_sec,
-        o->step_parts.rest / o->measured_step_sec,
+        o->step_parts.host / o->measured_step_sec,
+        o->step_parts.order / o->measured_step_sec,
         o->bubble_parts.cost,
         o->bubble_parts.wire,
-        o->bubble_parts.rest,
+        o->bubble_parts.host,
+        o->bubble_parts.order,
     };
     for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
         add_real(table, reals[i]);
@@ -257,10 +285,10 @@ typedef struct verdict {
     int missed;
 } verdict_t;
 
-static void judge(const referee_outcome_t *o, verdict_t *verdict)
+static void judge(const referee_outcome_t *o, const spread_t *spread, verdict_t *verdict)
 {
-    verdict->step_error += fabs(referee_step_error(o));
-    verdict->bubble_error += o->bubble_error;
+    verdict->step_error += spread->mean_absolute_step;
+    verdict->bubble_error += spread->mean_absolute_bubble;
     verdict->missed += strcmp(referee_blame(o), "-") != 0;
     if (!isnan(o->closed_step_sec)) {
         verdict->closed_error += fabs(o->closed_step_sec / o->measured_step_sec - 1.0);
@@ -315,12 +343,12 @@ static dpr_status_t fill(const grid_t *grid, int ranks, referee_outcome_t *media
                          plan_table_t *table, verdict_t *verdict)
 {
     for (int i = 0; i < grid->count; i++) {
-        bench_spread_t error;
+        spread_t spread;
         DPR_TRY(median_outcome(&grid->rows[i], grid->runs, &medians[i]));
-        DPR_TRY(error_spread(&grid->rows[i], grid->runs, &error));
+        DPR_TRY(find_spread(&grid->rows[i], grid->runs, &spread));
         add_model(&grid->rows[i], ranks, table);
-        add_outcome(&medians[i], &error, table);
-        judge(&medians[i], verdict);
+        add_outcome(&medians[i], &spread, table);
+        judge(&medians[i], &spread, verdict);
     }
     return DPR_OK;
 }
@@ -333,7 +361,8 @@ static dpr_status_t report(const referee_options_t *options, const bench_machine
     referee_outcome_t *medians = NULL;
     verdict_t verdict = {0};
     dpr_status_t status;
-    DPR_TRY_GOTO(plan_table_create(columns, COUNT, &table), free_tables);
+    DPR_TRY_GOTO(plan_table_create(grid->runs > 1 ? columns_of_runs : columns, COUNT, &table),
+                 free_tables);
     DPR_TRY_GOTO(plan_table_create(fact_columns, FACTS, &facts), free_tables);
     DPR_TRY_GOTO(dpr_calloc((size_t)grid->count, sizeof *medians, &medians), free_tables);
     DPR_TRY_GOTO(fill(grid, ranks, medians, table, &verdict), free_tables);

@@ -11,6 +11,7 @@
 
 #include "apps/bench_rig.h"
 #include "models/bubbles.h"
+#include "models/prediction_error.h"
 #include "runtime/cost_file.h"
 
 /* How near a prediction has to be: the step's time, and each rank's bubble on average. */
@@ -38,16 +39,6 @@ typedef struct referee_options {
     const char *plot_path;
 } referee_options_t;
 
-/*
- * The parts of measured - predicted (models/prediction_error.h), as means over the steps: ops that
- * took longer than calibrated, transfers likewise, and the rest, which is the host and the order.
- */
-typedef struct referee_parts {
-    double cost;
-    double wire;
-    double rest;
-} referee_parts_t;
-
 /* What one run of a row gave, on every rank. Seconds and ratios; medians over the steps. */
 typedef struct referee_outcome {
     double closed_step_sec; /* NAN where the schedule has no closed form */
@@ -60,9 +51,10 @@ typedef struct referee_outcome {
     double measured_p10_sec;
     double measured_p90_sec;
     double measured_bubble;
-    double bubble_error;          /* mean over the ranks of |measured - predicted| bubble ratio */
-    referee_parts_t step_parts;   /* seconds */
-    referee_parts_t bubble_parts; /* of the mean bubble ratio */
+    double bubble_error; /* mean over the ranks of |measured - predicted| bubble ratio */
+    /* Why the steps were not as the typical draw of the prediction, as means over them. */
+    dpr_error_parts_t step_parts;   /* seconds */
+    dpr_error_parts_t bubble_parts; /* of the mean bubble ratio */
 } referee_outcome_t;
 
 typedef struct referee_row {

@@ -122,9 +122,9 @@ static const struct argp argp = {
         "against what was measured. Rows that a schedule does not allow are left out.\v"
         "--repeats runs the whole grid so often; the table has medians, and the step error's "
         "extremes in JSON and CSV. error: predicted over measured step, less 1. b: mean bubble of "
-        "the ranks; b error: the ranks' mean absolute error. cost, wire, rest: what part of the "
-        "measured step the error is due to; rest is the host and the order. blame: the largest "
-        "part, where a row is beyond 3 % or 1 point."};
+        "the ranks; b error: the ranks' mean absolute error. cost, wire, host, order: what part of "
+        "the measured step the error is due to. blame: the largest part, where a row is beyond 3 % "
+        "or 1 point."};
 
 static void set_defaults(void *arguments)
 {

@@ -94,7 +94,8 @@ static dpr_status_t add_own_facts(const dpr_run_t *run, tables_t *tables)
 static const plan_column_t step_error_columns[] = {
     {"predicted", "predicted", PLAN_REAL}, {"measured", "measured", PLAN_REAL},
     {"error", "error", PLAN_REAL},         {"cost", "of cost", PLAN_REAL},
-    {"wire", "of wire", PLAN_REAL},        {"rest", "of order and host", PLAN_REAL},
+    {"wire", "of wire", PLAN_REAL},        {"host", "of host", PLAN_REAL},
+    {"order", "of order", PLAN_REAL},
 };
 
 static const plan_column_t bubble_error_columns[] = {
@@ -105,7 +106,8 @@ static const plan_column_t bubble_error_columns[] = {
     {"error", "error", PLAN_PERCENT},
     {"cost", "of cost", PLAN_PERCENT},
     {"wire", "of wire", PLAN_PERCENT},
-    {"rest", "of order and host", PLAN_PERCENT},
+    {"host", "of host", PLAN_PERCENT},
+    {"order", "of order", PLAN_PERCENT},
 };
 
 /* A part of an error; what is left of two sums of numbers of 16 digits is none. */
@@ -121,7 +123,8 @@ static void fill_parts(const dpr_error_parts_t *parts, plan_table_t *table)
     plan_table_real(table, part_of(parts, parts->measured - parts->predicted));
     plan_table_real(table, part_of(parts, parts->cost));
     plan_table_real(table, part_of(parts, parts->wire));
-    plan_table_real(table, part_of(parts, parts->rest));
+    plan_table_real(table, part_of(parts, parts->host));
+    plan_table_real(table, part_of(parts, parts->order));
 }
 
 static void fill_bubble(const dpr_run_t *run, const char *rank, const dpr_error_parts_t *parts,

@@ -43,8 +43,7 @@ cp "$all" "$out"
 awk -F, '
     NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
     {
-        error = $at["step_error"]
-        step += error < 0 ? -error : error
+        step += $at["step_error_absolute"]
         bubble += $at["bubble_error"]
         missed += $at["blame"] != "-"
         rows++

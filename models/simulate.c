@@ -8,7 +8,9 @@ static double later(double a, double b)
     return a > b ? a : b;
 }
 
-void dpr_simulate(const dpr_graph_t *graph, const double *cost, dpr_timeline_t *timeline)
+/* Inlined into both callers, so that the one without delays pays nothing for them. */
+static inline void simulate(const dpr_graph_t *graph, const double *cost, const double *delay_sec,
+                            const double *release_sec, dpr_timeline_t *timeline)
 {
     assert(graph->order != NULL);
     double *const end = timeline->end;
@@ -25,6 +27,14 @@ void dpr_simulate(const dpr_graph_t *graph, const double *cost, dpr_timeline_t *
                 sender = later(sender, ready);
             }
         }
+        if (delay_sec != NULL) {
+            sender += delay_sec[node];
+            receiver += delay_sec[node];
+        }
+        if (release_sec != NULL) {
+            sender = later(sender, release_sec[node]);
+            receiver = later(receiver, release_sec[node]);
+        }
         const double start = later(sender, receiver);
         const bool is_transfer = node >= graph->compute_count;
         timeline->sender_ready[node] = is_transfer ? sender : start;
@@ -32,6 +42,17 @@ void dpr_simulate(const dpr_graph_t *graph, const double *cost, dpr_timeline_t *
         timeline->start[node] = start;
         end[node] = start + cost[node];
     }
+}
+
+void dpr_simulate(const dpr_graph_t *graph, const double *cost, dpr_timeline_t *timeline)
+{
+    simulate(graph, cost, NULL, NULL, timeline);
+}
+
+void dpr_simulate_delayed(const dpr_graph_t *graph, const double *cost, const double *delay_sec,
+                          const double *release_sec, dpr_timeline_t *timeline)
+{
+    simulate(graph, cost, delay_sec, release_sec, timeline);
 }
 
 double dpr_simulate_makespan(const dpr_graph_t *graph, const double *cost, double *end)

@@ -194,14 +194,13 @@ static dpr_status_t play_steps(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_d
                                int slot, float loss_scale, double offset_sec,
                                dpr_durations_t *durations)
 {
-    const size_t nodes = (size_t)durations->graph->node_count;
     dpr_timeline_t timeline;
     dpr_status_t status = DPR_OK;
     DPR_TRY(dpr_timeline_init(&timeline, durations->graph));
     for (int k = -WARM_UP_STEPS; k < durations->steps && status == DPR_OK; k++) {
         status = play_step(pipeline, comm, device, slot, loss_scale, offset_sec, &timeline);
-        for (size_t n = 0; n < nodes && k >= 0; n++) {
-            durations->sec[(size_t)k * nodes + n] = timeline.end[n] - timeline.start[n];
+        if (k >= 0 && status == DPR_OK) {
+            dpr_durations_take(durations, k, &timeline);
         }
     }
     dpr_timeline_free(&timeline);
@@ -212,10 +211,9 @@ dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_d
                                int slot, float loss_scale, int steps, double offset_sec,
                                dpr_cost_table_t *table, dpr_durations_t *out)
 {
-    dpr_durations_t durations = {.graph = dpr_pipeline_graph(pipeline), .steps = steps};
+    dpr_durations_t durations;
     dpr_status_t status;
-    DPR_TRY(dpr_calloc((size_t)steps * (size_t)durations.graph->node_count, sizeof(double),
-                       &durations.sec));
+    DPR_TRY(dpr_durations_init(dpr_pipeline_graph(pipeline), steps, &durations));
     DPR_TRY_GOTO(play_steps(pipeline, comm, device, slot, loss_scale, offset_sec, &durations),
                  free_durations);
     DPR_TRY_GOTO(fill_ops(&durations, table), free_durations);

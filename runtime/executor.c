@@ -1,5 +1,6 @@
 /* Plays one rank's commands; how they are made is in executor_plan.c, and how one sees where they
  * stand in executor_watch.c. */
+#include <math.h>
 #include <time.h>
 
 #include "runtime/executor_impl.h"
@@ -103,6 +104,14 @@ static dpr_status_t enqueue_work(const dpr_executor_t *executor, const command_t
     return DPR_OK;
 }
 
+/* Under a virtual clock the host takes no time. */
+static double host_sec(const dpr_executor_t *executor)
+{
+    return dpr_device_clock(executor->parts.device) == DPR_CLOCK_WALL
+               ? dpr_device_wall_sec(executor->parts.device)
+               : NAN;
+}
+
 static dpr_status_t enqueue_command(const dpr_executor_t *executor, const command_t *command,
                                     const dpr_executor_batch_t *batch)
 {
@@ -123,9 +132,10 @@ dpr_status_t dpr_executor_enqueue(dpr_executor_t *executor, const dpr_executor_b
 {
     const double begin = thread_cpu_sec();
     for (int32_t i = 0; i < executor->command_count; i++) {
-        const command_t *command = &executor->commands[i];
+        command_t *command = &executor->commands[i];
         atomic_store_explicit(&executor->enqueued, i, memory_order_release);
         dpr_device_range_begin(executor->parts.device, command->name);
+        command->enqueued_sec = host_sec(executor);
         const dpr_status_t status = enqueue_command(executor, command, batch);
         dpr_device_range_end(executor->parts.device);
         DPR_TRY(status);
@@ -155,6 +165,14 @@ dpr_status_t dpr_executor_enqueue_joined(dpr_executor_t *executor,
     return DPR_OK;
 }
 
+void dpr_executor_playing(dpr_executor_t *executor)
+{
+    const double now_sec = host_sec(executor);
+    for (int32_t i = 0; i < executor->command_count; i++) {
+        executor->commands[i].enqueued_sec = now_sec;
+    }
+}
+
 int32_t dpr_executor_command_count(const dpr_executor_t *executor)
 {
     return executor->command_count;
@@ -174,6 +192,7 @@ void dpr_executor_collect(const dpr_executor_t *executor, dpr_record_t *records)
             .is_receiver = command->role == ROLE_RECV,
             .ready_sec = dpr_event_sec(command->start),
             .end_sec = dpr_event_sec(command->end),
+            .enqueued_sec = command->enqueued_sec,
         };
     }
 }

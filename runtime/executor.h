@@ -78,6 +78,9 @@ dpr_status_t dpr_executor_enqueue(dpr_executor_t *executor, const dpr_executor_b
 dpr_status_t dpr_executor_enqueue_joined(dpr_executor_t *executor,
                                          const dpr_executor_batch_t *batch);
 
+/* A recording of the step (device.h) is about to be played: all is enqueued now. */
+void dpr_executor_playing(dpr_executor_t *executor);
+
 /* One command as it ran: for a transfer `ready_sec` is when this end was ready, for a compute op
  * its start. A transfer has one record on each of its two ranks. */
 typedef struct dpr_record {
@@ -85,6 +88,7 @@ typedef struct dpr_record {
     int32_t is_receiver;
     double ready_sec;
     double end_sec;
+    double enqueued_sec; /* when the host began to enqueue it; NAN under a virtual clock */
 } dpr_record_t;
 
 int32_t dpr_executor_command_count(const dpr_executor_t *executor);

@@ -49,6 +49,7 @@ typedef struct command {
     dpr_event_t *end;
     dpr_event_t *joined; /* F&B on two streams: the end of the backward; else NULL */
     int32_t fork_number; /* of its waits; the join's is the next */
+    double enqueued_sec; /* of the latest step; NAN under a virtual clock */
     char name[NAME_BYTES];
 
     dpr_comm_channel_t *channel; /* transfers */

@@ -51,58 +51,46 @@ static void print_ledger(const dpr_ledger_t *ledger, FILE *out)
 
 /* ---- How wrong the prediction was ---- */
 
-static double largest_part(const dpr_error_parts_t *parts, const char **name)
+static void print_parts(const dpr_error_parts_t *parts, double unit, FILE *out)
 {
-    double largest = parts->cost;
-    *name = "costs";
-    if (fabs(parts->wire) > fabs(largest)) {
-        largest = parts->wire;
-        *name = "wire";
-    }
-    if (fabs(parts->rest) > fabs(largest)) {
-        largest = parts->rest;
-        *name = "host and order";
-    }
-    return largest;
+    fprintf(out, "cost %+.2f, wire %+.2f, host %+.2f, order %+.2f", shown(parts->cost / unit),
+            shown(parts->wire / unit), shown(parts->host / unit), shown(parts->order / unit));
 }
 
 static void print_error(const dpr_prediction_error_t *error, FILE *out)
 {
     const dpr_error_parts_t *span = &error->span_sec;
     const dpr_error_parts_t *bubble = &error->bubble_ratio;
+    const double percent = 0.01 * span->measured;
+    const double point = 0.01;
     const char *blamed;
-    const double largest = largest_part(span, &blamed);
     if (span->measured <= 0.0) {
         return;
     }
-    const double percent = 100.0 / span->measured;
-    fprintf(out,
-            "step, error       measured - predicted is %+.2f %% of it: costs %+.2f, wire %+.2f, "
-            "host and "
-            "order %+.2f%s%s\n",
-            shown(percent * (span->measured - span->predicted)), shown(percent * span->cost),
-            shown(percent * span->wire), shown(percent * span->rest),
-            fabs(largest) * percent >= 0.01 ? "; most is " : "",
-            fabs(largest) * percent >= 0.01 ? blamed : "");
-    fprintf(out,
-            "bubble, error     measured - predicted is %+.2f points: costs %+.2f, wire %+.2f, host "
-            "and order %+.2f; rank by "
-            "rank %.2f on average\n",
-            shown(100.0 * (bubble->measured - bubble->predicted)), shown(100.0 * bubble->cost),
-            shown(100.0 * bubble->wire), shown(100.0 * bubble->rest),
-            100.0 * error->mean_absolute_bubble_error);
+    const double largest = dpr_error_largest_part(span, &blamed);
+    fprintf(out, "of its time       %+.2f %% was not predicted: ",
+            shown((span->measured - span->predicted) / percent));
+    print_parts(span, percent, out);
+    if (fabs(largest) >= 0.01 * percent) {
+        fprintf(out, "; most is %s", blamed);
+    }
+    fprintf(out, "\nof its bubble     %+.2f points were not predicted: ",
+            shown((bubble->measured - bubble->predicted) / point));
+    print_parts(bubble, point, out);
+    fprintf(out, "; rank by rank %.2f on average\n", error->mean_absolute_bubble_error / point);
 }
 
 static void print_rank_errors(const dpr_prediction_error_t *error, FILE *out)
 {
-    fprintf(out, "\nbubble, points    predicted   measured      error       cost       wire  host, "
-                 "order\n");
+    const double point = 0.01;
+    fprintf(out, "\nbubble, points    predicted   measured      error       cost       wire       "
+                 "host      order\n");
     for (int rank = 0; rank < error->ranks; rank++) {
         const dpr_error_parts_t *parts = &error->rank_bubble_ratio[rank];
-        fprintf(out, "rank %4d         %10.2f %10.2f %+10.2f %+10.2f %+10.2f %+12.2f\n", rank,
-                100.0 * parts->predicted, 100.0 * parts->measured,
-                100.0 * (parts->measured - parts->predicted), 100.0 * parts->cost,
-                100.0 * parts->wire, 100.0 * parts->rest);
+        fprintf(out, "rank %4d         %10.2f %10.2f %+10.2f %+10.2f %+10.2f %+10.2f %+10.2f\n",
+                rank, parts->predicted / point, parts->measured / point,
+                (parts->measured - parts->predicted) / point, parts->cost / point,
+                parts->wire / point, parts->host / point, parts->order / point);
     }
 }
 

@@ -12,9 +12,10 @@ static json_t *number(double value)
 
 static json_t *parts_json(const dpr_error_parts_t *parts)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "predicted", number(parts->predicted), "measured",
-                     number(parts->measured), "cost", number(parts->cost), "wire",
-                     number(parts->wire), "host_and_order", number(parts->rest));
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "predicted", number(parts->predicted),
+                     "measured", number(parts->measured), "cost", number(parts->cost), "wire",
+                     number(parts->wire), "host", number(parts->host), "order",
+                     number(parts->order));
 }
 
 static json_t *causes_json(const dpr_ledger_t *ledger, int rank)

@@ -92,13 +92,14 @@ static double span_of(const dpr_timeline_t *timeline)
 }
 
 static dpr_status_t join_step(const dpr_history_t *history, dpr_comm_t *comm,
-                              const dpr_clock_fit_t *clock, int back, dpr_timeline_t *timeline)
+                              const dpr_clock_fit_t *clock, int back, dpr_timeline_t *timeline,
+                              double *enqueued_sec)
 {
     const dpr_record_t *records =
         history->records + slot_of(history, back) * (long)history->commands;
     const double begin_sec = history->commands > 0 ? records[0].ready_sec : 0.0;
     return dpr_measure_join(comm, records, history->commands, dpr_clock_offset_at(clock, begin_sec),
-                            timeline);
+                            timeline, enqueued_sec);
 }
 
 typedef struct ordered {
@@ -119,30 +120,26 @@ static dpr_status_t join_steps(const dpr_history_t *history, dpr_comm_t *comm,
                                const dpr_clock_fit_t *clock, dpr_timeline_t *timeline,
                                dpr_durations_t *durations, ordered_t *order)
 {
-    const size_t nodes = (size_t)durations->graph->node_count;
     for (int k = 0; k < durations->steps; k++) {
         const int back = durations->steps - 1 - k;
-        DPR_TRY(join_step(history, comm, clock, back, timeline));
+        DPR_TRY(join_step(history, comm, clock, back, timeline, NULL));
         order[k] = (ordered_t){.span_sec = span_of(timeline), .back = back};
-        for (size_t n = 0; n < nodes; n++) {
-            durations->sec[(size_t)k * nodes + n] = timeline->end[n] - timeline->start[n];
-        }
+        dpr_durations_take(durations, k, timeline);
     }
     return DPR_OK;
 }
 
 dpr_status_t dpr_history_gather(const dpr_history_t *history, dpr_comm_t *comm,
                                 const dpr_graph_t *graph, const dpr_clock_fit_t *clock, int steps,
-                                dpr_durations_t *out, dpr_timeline_t *typical, long *typical_step)
+                                dpr_durations_t *out, dpr_timeline_t *typical,
+                                double *typical_enqueued_sec, long *typical_step)
 {
     assert(steps >= 1 && steps <= dpr_history_kept(history));
-    dpr_durations_t durations = {.graph = graph, .steps = steps};
+    dpr_durations_t durations;
     dpr_timeline_t timeline = {0};
     ordered_t *order = NULL;
     dpr_status_t status;
-    DPR_TRY_GOTO(
-        dpr_calloc((size_t)steps * (size_t)graph->node_count, sizeof(double), &durations.sec),
-        free_parts);
+    DPR_TRY(dpr_durations_init(graph, steps, &durations));
     DPR_TRY_GOTO(dpr_calloc((size_t)steps, sizeof *order, &order), free_parts);
     DPR_TRY_GOTO(dpr_timeline_init(&timeline, graph), free_parts);
     DPR_TRY_GOTO(join_steps(history, comm, clock, &timeline, &durations, order), free_parts);
@@ -152,7 +149,8 @@ dpr_status_t dpr_history_gather(const dpr_history_t *history, dpr_comm_t *comm,
         *typical_step = history->step[slot_of(history, back)];
     }
     if (typical != NULL) {
-        DPR_TRY_GOTO(join_step(history, comm, clock, back, typical), free_parts);
+        DPR_TRY_GOTO(join_step(history, comm, clock, back, typical, typical_enqueued_sec),
+                     free_parts);
     }
     *out = durations;
     durations = (dpr_durations_t){0};

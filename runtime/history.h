@@ -33,12 +33,13 @@ size_t dpr_history_bytes(const dpr_history_t *history); /* of the ring */
  * Puts the last `steps` steps (1 to kept, the same on all ranks) of all ranks together, on every
  * rank, by rank 0's clock; collective. `durations` gets what every node took in each. The step
  * whose span is the median (the upper of two) goes to `typical`, which is initialised for `graph`,
- * and its number to *typical_step; both may be NULL. Release durations with dpr_durations_free.
+ * with typical_enqueued_sec[node] as dpr_measure_join has it, and its number to *typical_step;
+ * all three may be NULL. Release durations with dpr_durations_free.
  * Errors: DPR_ERR_MEMORY, DPR_ERR_COMM.
  */
 dpr_status_t dpr_history_gather(const dpr_history_t *history, dpr_comm_t *comm,
                                 const dpr_graph_t *graph, const dpr_clock_fit_t *clock, int steps,
                                 dpr_durations_t *durations, dpr_timeline_t *typical,
-                                long *typical_step);
+                                double *typical_enqueued_sec, long *typical_step);
 
 #endif

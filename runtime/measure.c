@@ -158,8 +158,18 @@ typedef struct record_header {
     double offset_sec;
 } record_header_t;
 
+/* Of all ranks' records: when each node was enqueued, of a transfer the later of its ends. */
+static void add_enqueued(const dpr_record_t *records, int64_t count, double offset_sec,
+                         double *enqueued_sec)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double *node_sec = &enqueued_sec[records[i].node];
+        *node_sec = fmax(*node_sec, records[i].enqueued_sec + offset_sec); /* of NAN, the other */
+    }
+}
+
 /* Moves time zero to the earliest start. */
-static void start_at_zero(dpr_timeline_t *timeline)
+static void start_at_zero(dpr_timeline_t *timeline, double *enqueued_sec)
 {
     double first = INFINITY;
     for (int32_t n = 0; n < timeline->graph->compute_count; n++) {
@@ -171,10 +181,13 @@ static void start_at_zero(dpr_timeline_t *timeline)
         timeline->sender_ready[n] -= first;
         timeline->receiver_ready[n] -= first;
     }
+    for (int32_t n = 0; enqueued_sec != NULL && n < timeline->graph->node_count; n++) {
+        enqueued_sec[n] -= first;
+    }
 }
 
 dpr_status_t dpr_measure_join(dpr_comm_t *comm, const dpr_record_t *mine, int32_t count,
-                              double offset_sec, dpr_timeline_t *timeline)
+                              double offset_sec, dpr_timeline_t *timeline, double *enqueued_sec)
 {
     const int ranks = dpr_comm_size(comm);
     const record_header_t header = {.count = count, .offset_sec = offset_sec};
@@ -193,12 +206,18 @@ dpr_status_t dpr_measure_join(dpr_comm_t *comm, const dpr_record_t *mine, int32_
     memcpy(padded, mine, (size_t)count * sizeof *padded);
     DPR_TRY_GOTO(dpr_comm_allgather(comm, padded, (size_t)most * sizeof *padded, all),
                  free_records);
+    for (int32_t n = 0; enqueued_sec != NULL && n < timeline->graph->node_count; n++) {
+        enqueued_sec[n] = NAN;
+    }
     for (int r = 0; r < ranks; r++) {
-        dpr_timeline_add(timeline, all + (int64_t)r * most, (int32_t)headers[r].count,
-                         headers[r].offset_sec);
+        const dpr_record_t *records = all + (int64_t)r * most;
+        dpr_timeline_add(timeline, records, (int32_t)headers[r].count, headers[r].offset_sec);
+        if (enqueued_sec != NULL) {
+            add_enqueued(records, headers[r].count, headers[r].offset_sec, enqueued_sec);
+        }
     }
     dpr_timeline_join(timeline);
-    start_at_zero(timeline);
+    start_at_zero(timeline, enqueued_sec);
 
 free_records:
     free(headers);
@@ -213,7 +232,7 @@ dpr_status_t dpr_measure_timeline(dpr_comm_t *comm, const dpr_executor_t *execut
     dpr_record_t *records;
     DPR_TRY(dpr_calloc((size_t)count, sizeof *records, &records));
     dpr_executor_collect(executor, records);
-    const dpr_status_t status = dpr_measure_join(comm, records, count, offset_sec, timeline);
+    const dpr_status_t status = dpr_measure_join(comm, records, count, offset_sec, timeline, NULL);
     free(records);
     return status;
 }

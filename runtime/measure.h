@@ -52,9 +52,13 @@ void dpr_measurement_free(dpr_measurement_t *measurement);
 dpr_status_t dpr_measure_timeline(dpr_comm_t *comm, const dpr_executor_t *executor,
                                   double offset_sec, dpr_timeline_t *timeline);
 
-/* The same of `count` records of this rank, however old; count may differ from rank to rank. */
+/*
+ * The same of `count` records of this rank, however old; count may differ from rank to rank.
+ * enqueued_sec[node], which may be NULL, gets when the host enqueued the node, on the timeline's
+ * axis, of a transfer the later of its ends; NAN under a virtual clock.
+ */
 dpr_status_t dpr_measure_join(dpr_comm_t *comm, const dpr_record_t *records, int32_t count,
-                              double offset_sec, dpr_timeline_t *timeline);
+                              double offset_sec, dpr_timeline_t *timeline, double *enqueued_sec);
 
 /* The largest difference of a start or an end between two timelines of one graph, over b's span. */
 double dpr_timeline_difference(const dpr_timeline_t *a, const dpr_timeline_t *b);

@@ -177,8 +177,8 @@ static void put_parts(const dpr_error_parts_t *parts, FILE *out)
 {
     fprintf(out,
             "{\"predicted\":" NUMBER ",\"measured\":" NUMBER ",\"cost\":" NUMBER ",\"wire\":" NUMBER
-            ",\"rest\":" NUMBER "}",
-            parts->predicted, parts->measured, parts->cost, parts->wire, parts->rest);
+            ",\"host\":" NUMBER ",\"order\":" NUMBER "}",
+            parts->predicted, parts->measured, parts->cost, parts->wire, parts->host, parts->order);
 }
 
 static void put_error(const dpr_prediction_error_t *error, FILE *out)

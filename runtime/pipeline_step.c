@@ -150,6 +150,7 @@ static dpr_status_t play_step(dpr_pipeline_t *pipeline, int slot, float loss_sca
     if (recorded->recording == NULL || recorded->loss_scale != loss_scale) {
         DPR_TRY(record_step(pipeline, slot, loss_scale));
     }
+    dpr_executor_playing(pipeline->train.executor);
     return dpr_recording_play(recorded->recording, pipeline->compute);
 }
 

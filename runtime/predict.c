@@ -8,9 +8,37 @@
 #include "base/random.h"
 #include "models/simulate.h"
 
+dpr_status_t dpr_durations_init(const dpr_graph_t *graph, int steps, dpr_durations_t *durations)
+{
+    const size_t count = (size_t)steps * (size_t)graph->node_count;
+    *durations = (dpr_durations_t){.graph = graph, .steps = steps};
+    DPR_TRY(dpr_calloc(count, sizeof *durations->sec, &durations->sec));
+    const dpr_status_t status =
+        dpr_calloc(count, sizeof *durations->delay_sec, &durations->delay_sec);
+    if (status != DPR_OK) {
+        dpr_durations_free(durations);
+    }
+    return status;
+}
+
+void dpr_durations_take(dpr_durations_t *durations, int step, const dpr_timeline_t *timeline)
+{
+    const dpr_graph_t *graph = durations->graph;
+    const size_t row = (size_t)step * (size_t)graph->node_count;
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        double ready = 0.0; /* the step's first start */
+        for (int32_t e = graph->edge_begin[n]; e < graph->edge_begin[n + 1]; e++) {
+            ready = fmax(ready, timeline->end[graph->edges[e].from]);
+        }
+        durations->sec[row + (size_t)n] = timeline->end[n] - timeline->start[n];
+        durations->delay_sec[row + (size_t)n] = fmax(timeline->start[n] - ready, 0.0);
+    }
+}
+
 void dpr_durations_free(dpr_durations_t *durations)
 {
     free(durations->sec);
+    free(durations->delay_sec);
     *durations = (dpr_durations_t){0};
 }
 
@@ -20,7 +48,8 @@ void dpr_durations_free(dpr_durations_t *durations)
  * disturbs its neighbours too, and what an op finds in the caches depends on where it stands in the
  * step, so costs that were shuffled among ops of a kind would average both away.
  */
-static void draw_costs(const dpr_durations_t *durations, uint64_t seed, uint64_t draw, double *cost)
+static void draw_costs(const dpr_durations_t *durations, uint64_t seed, uint64_t draw, double *cost,
+                       double *delay_sec)
 {
     const dpr_graph_t *graph = durations->graph;
     const size_t nodes = (size_t)graph->node_count;
@@ -28,47 +57,93 @@ static void draw_costs(const dpr_durations_t *durations, uint64_t seed, uint64_t
         const uint64_t rank = (uint64_t)graph->nodes[n].rank;
         const size_t step = (size_t)(dpr_random_uniform(seed, draw, rank) * durations->steps);
         cost[n] = durations->sec[step * nodes + n];
+        delay_sec[n] = durations->delay_sec[step * nodes + n];
     }
 }
 
 /* The ranks' samples of a simulated step: samples[rank * draws + draw]. */
-static void take_samples(const dpr_graph_t *graph, const double *cost, const double *end, int draws,
-                         int draw, dpr_step_sample_t *samples)
+static void take_samples(const dpr_timeline_t *timeline, const double *cost, int draws, int draw,
+                         dpr_step_sample_t *samples)
 {
+    const dpr_graph_t *graph = timeline->graph;
     for (int r = 0; r < graph->ranks; r++) {
         dpr_step_sample_t sample = {.first_start_sec = INFINITY, .last_end_sec = -INFINITY};
         for (int32_t n = graph->rank_begin[r]; n < graph->rank_begin[r + 1]; n++) {
             sample.busy_sec += cost[n];
-            sample.first_start_sec = fmin(sample.first_start_sec, end[n] - cost[n]);
-            sample.last_end_sec = fmax(sample.last_end_sec, end[n]);
+            sample.first_start_sec = fmin(sample.first_start_sec, timeline->start[n]);
+            sample.last_end_sec = fmax(sample.last_end_sec, timeline->end[n]);
         }
         samples[(size_t)r * (size_t)draws + (size_t)draw] = sample;
     }
 }
 
+/* How far a draw is from the prediction. */
+static double distance(const dpr_step_sample_t *samples, int draws, int draw,
+                       const dpr_measurement_t *prediction)
+{
+    double first_sec = INFINITY;
+    double last_sec = -INFINITY;
+    double sum = 0.0;
+    for (int r = 0; r < prediction->ranks; r++) {
+        const dpr_step_sample_t *sample = &samples[(size_t)r * (size_t)draws + (size_t)draw];
+        first_sec = fmin(first_sec, sample->first_start_sec);
+        last_sec = fmax(last_sec, sample->last_end_sec);
+    }
+    const double span_sec = last_sec - first_sec;
+    if (!(span_sec > 0.0)) {
+        return 0.0;
+    }
+    for (int r = 0; r < prediction->ranks; r++) {
+        const double busy_sec = samples[(size_t)r * (size_t)draws + (size_t)draw].busy_sec;
+        sum += fabs(1.0 - busy_sec / span_sec - prediction->rank_bubble_ratio[r]);
+    }
+    return fabs(span_sec - prediction->span_sec) / span_sec + sum / prediction->ranks;
+}
+
+static int nearest_draw(const dpr_step_sample_t *samples, int draws,
+                        const dpr_measurement_t *prediction)
+{
+    int nearest = 0;
+    double least = INFINITY;
+    for (int draw = 0; draw < draws; draw++) {
+        const double far = distance(samples, draws, draw, prediction);
+        nearest = far < least ? draw : nearest;
+        least = fmin(far, least);
+    }
+    return nearest;
+}
+
 dpr_status_t dpr_predict(const dpr_durations_t *durations, int draws, uint64_t seed,
-                         dpr_measurement_t *prediction)
+                         dpr_measurement_t *prediction, double *typical_cost,
+                         double *typical_delay_sec)
 {
     const dpr_graph_t *graph = durations->graph;
     const size_t nodes = (size_t)graph->node_count;
     double *cost = NULL;
-    double *end = NULL;
+    double *delay_sec = NULL;
+    dpr_timeline_t timeline = {0};
     dpr_step_sample_t *samples = NULL;
     dpr_status_t status;
     DPR_TRY_GOTO(dpr_calloc(nodes, sizeof *cost, &cost), free_draws);
-    DPR_TRY_GOTO(dpr_calloc(nodes, sizeof *end, &end), free_draws);
+    DPR_TRY_GOTO(dpr_calloc(nodes, sizeof *delay_sec, &delay_sec), free_draws);
+    DPR_TRY_GOTO(dpr_timeline_init(&timeline, graph), free_draws);
     DPR_TRY_GOTO(dpr_calloc((size_t)graph->ranks * (size_t)draws, sizeof *samples, &samples),
                  free_draws);
     for (int draw = 0; draw < draws; draw++) {
-        draw_costs(durations, seed, (uint64_t)draw, cost);
-        (void)dpr_simulate_makespan(graph, cost, end);
-        take_samples(graph, cost, end, draws, draw, samples);
+        draw_costs(durations, seed, (uint64_t)draw, cost, delay_sec);
+        dpr_simulate_delayed(graph, cost, delay_sec, NULL, &timeline);
+        take_samples(&timeline, cost, draws, draw, samples);
     }
-    status = dpr_measure_summarize(samples, graph->ranks, draws, prediction);
+    DPR_TRY_GOTO(dpr_measure_summarize(samples, graph->ranks, draws, prediction), free_draws);
+    if (typical_cost != NULL) {
+        const int typical = nearest_draw(samples, draws, prediction);
+        draw_costs(durations, seed, (uint64_t)typical, typical_cost, typical_delay_sec);
+    }
 
 free_draws:
     free(cost);
-    free(end);
+    free(delay_sec);
+    dpr_timeline_free(&timeline);
     free(samples);
     return status;
 }

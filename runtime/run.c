@@ -105,6 +105,7 @@ dpr_status_t dpr_run_check(const dpr_run_t *run)
     DPR_TRY(check_rest(run));
     DPR_TRY(check_array(run->graph, "the cost", run->cost, 0.0));
     DPR_TRY(check_array(run->graph, "the expected cost", run->expected_cost, 0.0));
+    DPR_TRY(check_array(run->graph, "the delay", run->delay_sec, 0.0));
     DPR_TRY(check_timeline(&run->predicted, "predicted"));
     if (!run->is_measured) {
         return DPR_OK;
@@ -130,15 +131,17 @@ static dpr_status_t explain(const dpr_timeline_t *timeline, const double *cost,
 dpr_status_t dpr_run_analyse(const dpr_run_t *run, dpr_run_analysis_t *analysis)
 {
     const double *expected = run->expected_cost != NULL ? run->expected_cost : run->cost;
+    const dpr_prediction_t prediction = {
+        .timeline = &run->predicted, .cost = run->cost, .delay_sec = run->delay_sec};
     dpr_run_analysis_t made = {0};
     dpr_status_t status;
     DPR_TRY(dpr_run_check(run));
     DPR_TRY_GOTO(explain(&run->predicted, expected, NULL, &made.predicted), free_made);
     if (run->is_measured) {
-        DPR_TRY_GOTO(explain(&run->measured, run->cost, run->enqueued_sec, &made.measured),
+        DPR_TRY_GOTO(explain(&run->measured, expected, run->enqueued_sec, &made.measured),
                      free_made);
         DPR_TRY_GOTO(
-            dpr_prediction_error_init(&run->predicted, run->cost, &run->measured, &made.error),
+            dpr_prediction_error_init(&prediction, &run->measured, run->enqueued_sec, &made.error),
             free_made);
     }
     *analysis = made;

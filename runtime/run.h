@@ -47,8 +47,9 @@ typedef struct dpr_run {
     const dpr_graph_t *graph;    /* verified */
 
     const double *cost;          /* [node_count]: what `predicted` was simulated with */
-    const double *expected_cost; /* [node_count] or NULL: what the ops should have taken, where a
-                                    prediction has stragglers on purpose */
+    const double *expected_cost; /* [node_count] or NULL: what the ops should take, where `cost` is
+                                    of one step with stragglers, on purpose or drawn */
+    const double *delay_sec;     /* [node_count] or NULL: and with these delays of the starts */
     dpr_timeline_t predicted;    /* of `graph` */
 
     bool is_measured;            /* whether there is what follows */
@@ -86,8 +87,8 @@ typedef struct dpr_run_analysis {
 dpr_status_t dpr_run_check(const dpr_run_t *run);
 
 /*
- * Explains a run that dpr_run_check accepts (it is called here): the prediction's stragglers are
- * ops over expected_cost, the measurement's those over cost. Release with dpr_run_analysis_free.
+ * Explains a run that dpr_run_check accepts (it is called here): stragglers are ops over
+ * expected_cost, or where there is none over cost. Release with dpr_run_analysis_free.
  * Errors: those of dpr_run_check; DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_run_analyse(const dpr_run_t *run, dpr_run_analysis_t *analysis);

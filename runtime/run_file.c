@@ -21,6 +21,7 @@ struct dpr_saved_run {
     dpr_run_link_t *links;
     double *cost;
     double *expected_cost;
+    double *delay_sec;
     double *measured_cost;
     double *enqueued_sec;
 };
@@ -116,7 +117,8 @@ static dpr_status_t check_format(const reader_t *reader)
     return dpr_json_check_object(
         &reader->source, "", reader->saved->root,
         "format, version, schedule, clock, unit, facts, program, posts, graph, message_bytes, "
-        "links, closed_form, cost, expected_cost, predicted, measured, measured_cost, enqueued");
+        "links, closed_form, cost, expected_cost, delay, predicted, measured, measured_cost, "
+        "enqueued");
 }
 
 static dpr_status_t read_facts(const reader_t *reader)
@@ -298,9 +300,11 @@ static dpr_status_t read_times(const reader_t *reader)
     dpr_run_t *run = &saved->run;
     DPR_TRY(read_by_node(reader, "cost", false, 0.0, &saved->cost));
     DPR_TRY(read_by_node(reader, "expected_cost", true, 0.0, &saved->expected_cost));
+    DPR_TRY(read_by_node(reader, "delay", true, 0.0, &saved->delay_sec));
     DPR_TRY(read_timeline(reader, "predicted", &run->predicted));
     run->cost = saved->cost;
     run->expected_cost = saved->expected_cost;
+    run->delay_sec = saved->delay_sec;
     if (member(reader, "measured") == NULL || json_is_null(member(reader, "measured"))) {
         return DPR_OK;
     }
@@ -445,6 +449,7 @@ void dpr_saved_run_destroy(dpr_saved_run_t *saved)
     free(saved->links);
     free(saved->cost);
     free(saved->expected_cost);
+    free(saved->delay_sec);
     free(saved->measured_cost);
     free(saved->enqueued_sec);
     json_decref(saved->root);

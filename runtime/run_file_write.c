@@ -195,6 +195,7 @@ dpr_status_t dpr_run_file_print(const dpr_run_t *run, FILE *out)
     DPR_TRY(put_form(run, out));
     put_array(out, "cost", run->cost, count);
     put_array(out, "expected_cost", run->expected_cost, count);
+    put_array(out, "delay", run->delay_sec, count);
     put_timeline(&run->predicted, "predicted", out);
     put_measurement(run, out);
     fputs("}\n", out);

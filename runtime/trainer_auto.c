@@ -24,12 +24,13 @@ static const char probe_schedule[] = "zbv";
 static dpr_status_t find_costs(dpr_trainer_t *probe, dpr_cost_table_t *table)
 {
     DPR_TRY(trainer_prepare(probe));
+    dpr_forecast_t *forecast = &probe->forecast;
     if (probe->clock == DPR_CLOCK_MODEL) {
-        DPR_TRY(dpr_cost_table_init(&probe->table, probe->ranks, probe->program.stages));
-        DPR_TRY(dpr_calibrate_from_durations(&probe->durations, &probe->table));
+        DPR_TRY(dpr_cost_table_init(&forecast->table, probe->ranks, probe->program.stages));
+        DPR_TRY(dpr_calibrate_from_durations(&forecast->durations, &forecast->table));
     }
-    *table = probe->table;
-    probe->table = (dpr_cost_table_t){0};
+    *table = forecast->table;
+    forecast->table = (dpr_cost_table_t){0};
     return DPR_OK;
 }
 

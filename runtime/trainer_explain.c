@@ -12,7 +12,7 @@
 #include "runtime/calibrate.h"
 #include "runtime/trainer_impl.h"
 
-enum { CLOCK_ROUNDS = 20, PROMISE_DRAWS = 400 };
+enum { CLOCK_ROUNDS = 20 };
 
 /* ---- Creation ---- */
 
@@ -38,6 +38,7 @@ dpr_status_t trainer_explain_create(dpr_trainer_t *trainer)
     DPR_TRY(dpr_calloc((size_t)e->promise_room, sizeof *e->promised, &e->promised));
     DPR_TRY(dpr_calloc((size_t)trainer->ranks, sizeof *e->clocks, &e->clocks));
     DPR_TRY(dpr_calloc((size_t)graph->node_count, sizeof *e->measured_cost, &e->measured_cost));
+    DPR_TRY(dpr_calloc((size_t)graph->node_count, sizeof *e->enqueued_sec, &e->enqueued_sec));
     DPR_TRY(dpr_calloc((size_t)graph->channel_count, sizeof *e->links, &e->links));
     return dpr_timeline_init(&e->typical, graph);
 }
@@ -53,6 +54,7 @@ void trainer_explain_destroy(dpr_trainer_t *trainer)
     free(e->promised);
     free(e->clocks);
     free(e->measured_cost);
+    free(e->enqueued_sec);
     free(e->links);
     dpr_durations_free(&e->measured);
     dpr_timeline_free(&e->typical);
@@ -89,7 +91,7 @@ static dpr_status_t promise(dpr_trainer_t *trainer, const dpr_durations_t *durat
     *made = (dpr_promise_t){.first_step = first, .end_step = trainer->total_steps};
     if (trainer->rank == 0) {
         dpr_measurement_t *promised = &e->promised[e->promise_count];
-        DPR_TRY(dpr_predict(durations, draws, trainer->config->seed, promised));
+        DPR_TRY(dpr_predict(durations, draws, trainer->config->seed, promised, NULL, NULL));
         made->span_predicted_sec = promised->span_sec;
         made->bubble_predicted = promised->bubble_ratio;
     }
@@ -99,8 +101,8 @@ static dpr_status_t promise(dpr_trainer_t *trainer, const dpr_durations_t *durat
 
 dpr_status_t trainer_explain_predicted(dpr_trainer_t *trainer)
 {
-    const int draws = trainer->clock == DPR_CLOCK_MODEL ? 1 : PROMISE_DRAWS;
-    return promise(trainer, &trainer->durations, draws, 0);
+    const int draws = trainer->clock == DPR_CLOCK_MODEL ? 1 : DPR_FORECAST_DRAWS;
+    return promise(trainer, &trainer->forecast.durations, draws, 0);
 }
 
 const dpr_record_t *trainer_explain_step(dpr_trainer_t *trainer, long step)
@@ -117,9 +119,10 @@ dpr_status_t trainer_explain_refresh(dpr_trainer_t *trainer, long step)
     }
     dpr_durations_t durations = {0};
     DPR_TRY(dpr_history_gather(e->history, trainer->comm, dpr_pipeline_graph(trainer->pipeline),
-                               &e->clock, dpr_history_kept(e->history), &durations, NULL, NULL));
-    const dpr_status_t status =
-        dpr_comm_agree(trainer->comm, promise(trainer, &durations, PROMISE_DRAWS, step + 1), NULL);
+                               &e->clock, dpr_history_kept(e->history), &durations, NULL, NULL,
+                               NULL));
+    const dpr_status_t status = dpr_comm_agree(
+        trainer->comm, promise(trainer, &durations, DPR_FORECAST_DRAWS, step + 1), NULL);
     dpr_durations_free(&durations);
     return status;
 }
@@ -247,7 +250,7 @@ static void add_facts(const dpr_trainer_t *trainer, explainer_t *e)
 static void add_links(const dpr_trainer_t *trainer, explainer_t *e)
 {
     const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
-    const dpr_cost_table_t *table = &trainer->table;
+    const dpr_cost_table_t *table = &trainer->forecast.table;
     for (int32_t c = 0; c < graph->channel_count && table->latency_sec != NULL; c++) {
         const dpr_channel_t *channel = &graph->channels[c];
         const size_t at =
@@ -277,11 +280,14 @@ static void fill_run(dpr_trainer_t *trainer)
                     .recv_ahead = config->recv_ahead,
                     .send_slots = config->send_slots},
         .graph = dpr_pipeline_graph(trainer->pipeline),
-        .cost = trainer->predicted_cost,
-        .predicted = trainer->predicted,
+        .cost = trainer->forecast.typical_cost,
+        .expected_cost = trainer->forecast.mean_cost,
+        .delay_sec = trainer->forecast.typical_delay_sec,
+        .predicted = trainer->forecast.typical,
         .is_measured = true,
         .measured = e->typical,
         .measured_cost = e->measured_cost,
+        .enqueued_sec = trainer_is_virtual(trainer) ? NULL : e->enqueued_sec,
         .links = e->links,
         .message_bytes = (double)dpr_pipeline_message_bytes(trainer->pipeline),
     };
@@ -320,7 +326,8 @@ dpr_status_t trainer_explain(dpr_trainer_t *trainer, long first_step)
                                          .steps_seen = dpr_history_seen(e->history),
                                          .history_bytes = dpr_history_bytes(e->history)};
     DPR_TRY(dpr_history_gather(e->history, trainer->comm, dpr_pipeline_graph(trainer->pipeline),
-                               &e->clock, kept, &e->measured, &e->typical, &e->explanation.step));
+                               &e->clock, kept, &e->measured, &e->typical, e->enqueued_sec,
+                               &e->explanation.step));
     /* A run that cannot be explained was trained all the same; the reason is logged. */
     if (trainer->rank == 0 && explain_step(trainer) != DPR_OK) {
         dpr_log(DPR_LOG_WARNING, "the run is not explained");

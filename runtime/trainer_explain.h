@@ -29,6 +29,7 @@ typedef struct explainer {
     dpr_durations_t measured; /* of the steps kept, after the run */
     dpr_timeline_t typical;
     double *measured_cost; /* [node_count] */
+    double *enqueued_sec;  /* [node_count], of `typical` */
     dpr_run_link_t *links; /* [channel_count] */
     char texts[EXPLAINER_FACTS][160];
     dpr_run_fact_t facts[EXPLAINER_FACTS];

@@ -8,12 +8,10 @@
 
 #include <stdatomic.h>
 
-#include "runtime/cost_file.h"
 #include "runtime/dataset.h"
+#include "runtime/forecast.h"
 #include "runtime/loader.h"
-#include "runtime/measure.h"
 #include "runtime/pipeline.h"
-#include "runtime/predict.h"
 #include "runtime/reference.h"
 #include "runtime/trainer.h"
 #include "runtime/trainer_explain.h"
@@ -80,13 +78,7 @@ struct dpr_trainer {
     feed_t test_feed;
 
     dpr_cost_model_t cost_model; /* model clock: from --cost-model */
-    dpr_cost_table_t table;      /* other clocks: from calibration */
-    double *predicted_cost;      /* [node_count] of the training graph */
-    dpr_durations_t durations;   /* likewise */
-    dpr_measurement_t prediction;
-    double offset_sec;
-    double offset_uncertainty_sec;
-    dpr_timeline_t predicted; /* at mean costs */
+    dpr_forecast_t forecast;
 
     dpr_step_sample_t *samples; /* [total_steps] */
     double *loss;               /* [total_steps] */
@@ -125,7 +117,10 @@ dpr_status_t trainer_schedule_auto(const dpr_train_config_t *config,
 /* trainer_run.c: collective; loads the first batch, calibrates and predicts. */
 dpr_status_t trainer_prepare(dpr_trainer_t *trainer);
 
-/* trainer_run.c: whether the clock is virtual. */
+/* trainer_setup.c: what the forecast is made of. */
+dpr_forecast_options_t trainer_forecast_options(dpr_trainer_t *trainer);
+
+/* Whether the clock is virtual. */
 static inline bool trainer_is_virtual(const dpr_trainer_t *trainer)
 {
     return trainer->clock != DPR_CLOCK_WALL;

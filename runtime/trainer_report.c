@@ -170,10 +170,10 @@ static void fill_prediction(const dpr_trainer_t *trainer, const dpr_timeline_sum
                             dpr_train_report_t *report)
 {
     const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
-    dpr_uniform_costs_mean(graph, trainer->predicted_cost, &report->costs);
-    report->step_predicted_sec = trainer->prediction.span_sec;
+    dpr_uniform_costs_mean(graph, trainer->forecast.mean_cost, &report->costs);
+    report->step_predicted_sec = trainer->forecast.promised.span_sec;
     report->step_at_means_sec = at_means->span_sec;
-    report->bubble_simulated = trainer->prediction.bubble_ratio;
+    report->bubble_simulated = trainer->forecast.promised.bubble_ratio;
     report->bubble_at_means = at_means->bubble_ratio;
     char refused[512];
     dpr_log_capture_t capture; /* a program from a file has no closed form, which is no fault */
@@ -191,7 +191,7 @@ static void fill_measurement(const dpr_trainer_t *trainer, const dpr_measurement
     report->step_p10_sec = measured->span_p10_sec;
     report->step_p90_sec = measured->span_p90_sec;
     report->bubble_measured = measured->bubble_ratio;
-    report->timeline_difference = dpr_timeline_difference(last_step, &trainer->predicted);
+    report->timeline_difference = dpr_timeline_difference(last_step, &trainer->forecast.at_means);
     for (int r = 0; r < trainer->ranks; r++) {
         report->clock_uncertainty_sec =
             fmax(report->clock_uncertainty_sec, trainer->explainer.clocks[r].uncertainty_sec);
@@ -241,9 +241,9 @@ static dpr_status_t fill_ranks(dpr_trainer_t *trainer, const dpr_measurement_t *
     for (int r = 0; r < trainer->ranks && status == DPR_OK; r++) {
         report->rank[r] = (dpr_rank_report_t){
             .bubble_closed_form = report->has_closed_form ? report->closed_form.bubble_ratio : NAN,
-            .bubble_simulated = trainer->prediction.rank_bubble_ratio[r],
+            .bubble_simulated = trainer->forecast.promised.rank_bubble_ratio[r],
             .bubble_measured = measured->rank_bubble_ratio[r],
-            .busy_predicted_sec = trainer->prediction.busy_sec[r],
+            .busy_predicted_sec = trainer->forecast.promised.busy_sec[r],
             .busy_measured_sec = measured->busy_sec[r],
             .peak_activations =
                 dpr_graph_peak_activations(dpr_pipeline_graph(trainer->pipeline), r),
@@ -274,7 +274,7 @@ static dpr_status_t fill_bubbles(dpr_trainer_t *trainer, dpr_train_report_t *rep
     dpr_measurement_t measured = {0};
     dpr_timeline_t last_step = {0};
     dpr_status_t status;
-    DPR_TRY_GOTO(dpr_timeline_summarize(&trainer->predicted, &at_means), free_parts);
+    DPR_TRY_GOTO(dpr_timeline_summarize(&trainer->forecast.at_means, &at_means), free_parts);
     DPR_TRY_GOTO(dpr_measure_gather(trainer->comm, trainer->samples + first,
                                     trainer->total_steps - first, 0.0, &measured),
                  free_parts);

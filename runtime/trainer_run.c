@@ -11,13 +11,10 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "models/simulate.h"
-#include "runtime/calibrate.h"
 #include "runtime/trainer_impl.h"
 #include "runtime/watchdog.h"
 
 enum {
-    PREDICTION_DRAWS = 400,
     EXIT_HANGS = 1, /* of a job that the watchdog ends: as of any run that fails */
 };
 
@@ -44,90 +41,12 @@ static dpr_status_t feed_load(dpr_trainer_t *trainer, feed_t *feed, int slot)
     return dpr_pipeline_load(trainer->pipeline, slot, feed->inputs[buffer], feed->labels[buffer]);
 }
 
-/* ---- Calibration and prediction ---- */
-
-static dpr_status_t fill_costs(dpr_trainer_t *trainer, const dpr_graph_t *graph, double *cost)
-{
-    const size_t bytes = dpr_pipeline_message_bytes(trainer->pipeline);
-    if (trainer->clock == DPR_CLOCK_MODEL) {
-        return dpr_cost_model_fill(&trainer->cost_model, graph, bytes, cost);
-    }
-    return dpr_cost_table_fill(&trainer->table, graph, bytes, cost);
-}
-
-/* All costs, for the executor (virtual clocks charge them) and the prediction. */
-static dpr_status_t set_costs(dpr_trainer_t *trainer)
-{
-    dpr_pipeline_t *pipeline = trainer->pipeline;
-    DPR_TRY(fill_costs(trainer, dpr_pipeline_graph(pipeline), dpr_pipeline_cost(pipeline)));
-    return fill_costs(trainer, dpr_pipeline_eval_graph(pipeline), dpr_pipeline_eval_cost(pipeline));
-}
-
-/* Sets every op's cost in the table: 0 to have the links' alone, NAN to have them measured. */
-static void set_op_costs(dpr_cost_table_t *table, double cost)
-{
-    const size_t rows = (size_t)table->ranks * (size_t)table->stages;
-    for (size_t i = 0; i < 4 * rows; i++) {
-        table->compute[i] = cost;
-    }
-    for (size_t i = 0; i < rows * (size_t)table->stages; i++) {
-        table->fb[i] = cost;
-    }
-}
-
-/* An all-reduce is charged as one exchange over the slowest link, there and back. */
-static void set_reduction_cost(dpr_trainer_t *trainer)
-{
-    const dpr_cost_table_t *table = &trainer->table;
-    double latency = 0.0;
-    double sec_per_byte = 0.0;
-    for (int i = 0; i < table->ranks * table->ranks; i++) {
-        if (isfinite(table->latency_sec[i])) {
-            latency = fmax(latency, 2.0 * table->latency_sec[i]);
-            sec_per_byte = fmax(sec_per_byte, 1.0 / table->bandwidth_bytes_per_sec[i]);
-        }
-    }
-    dpr_pipeline_set_reduction_cost(trainer->pipeline, latency, sec_per_byte);
-}
-
-static dpr_status_t calibrate(dpr_trainer_t *trainer)
-{
-    const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
-    DPR_TRY(dpr_cost_table_init(&trainer->table, graph->ranks, graph->stages));
-    DPR_TRY(dpr_calibrate_links(trainer->comm, graph, dpr_pipeline_message_bytes(trainer->pipeline),
-                                &trainer->table, &trainer->offset_sec,
-                                &trainer->offset_uncertainty_sec));
-    if (trainer_is_virtual(trainer)) {
-        trainer->offset_sec = 0.0; /* the ranks' virtual clocks start each step together */
-        trainer->offset_uncertainty_sec = 0.0;
-    }
-    set_op_costs(&trainer->table, 0.0);
-    DPR_TRY(set_costs(trainer));
-    set_reduction_cost(trainer);
-    set_op_costs(&trainer->table, NAN);
-    return dpr_calibrate_ops(trainer->pipeline, trainer->comm, trainer->device, 0,
-                             1.0f / (float)trainer->global_batch, trainer->config->calibrate_steps,
-                             trainer->offset_sec, &trainer->table, &trainer->durations);
-}
-
-/* Under the model clock there is nothing to draw: one calibration step, which is the cost model. */
-static dpr_status_t use_model_costs(dpr_trainer_t *trainer, const dpr_graph_t *graph)
-{
-    trainer->durations = (dpr_durations_t){.graph = graph, .steps = 1};
-    DPR_TRY(dpr_calloc((size_t)graph->node_count, sizeof(double), &trainer->durations.sec));
-    return fill_costs(trainer, graph, trainer->durations.sec);
-}
+/* ---- Prediction ---- */
 
 static dpr_status_t predict(dpr_trainer_t *trainer)
 {
-    const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
-    const bool is_model = trainer->clock == DPR_CLOCK_MODEL;
-    DPR_TRY(is_model ? use_model_costs(trainer, graph) : calibrate(trainer));
-    DPR_TRY(set_costs(trainer));
-    DPR_TRY(fill_costs(trainer, graph, trainer->predicted_cost));
-    dpr_simulate(graph, trainer->predicted_cost, &trainer->predicted);
-    DPR_TRY(dpr_predict(&trainer->durations, is_model ? 1 : PREDICTION_DRAWS, trainer->config->seed,
-                        &trainer->prediction));
+    const dpr_forecast_options_t options = trainer_forecast_options(trainer);
+    DPR_TRY(dpr_forecast_make(&options, &trainer->forecast));
     DPR_TRY(trainer_explain_clock(trainer));
     return trainer_explain_predicted(trainer);
 }

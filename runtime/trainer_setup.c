@@ -112,22 +112,26 @@ static dpr_status_t create_records(dpr_trainer_t *trainer)
     DPR_TRY(dpr_calloc(steps, sizeof(double), &trainer->loss));
     DPR_TRY(dpr_calloc(steps, sizeof(double), &trainer->reduction_sec));
     DPR_TRY(dpr_calloc(steps, sizeof(double), &trainer->update_sec));
-    const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
-    DPR_TRY(dpr_calloc((size_t)graph->node_count, sizeof(double), &trainer->predicted_cost));
-    DPR_TRY(dpr_timeline_init(&trainer->predicted, graph));
     DPR_TRY(trainer_explain_create(trainer));
     return trainer_create_feeds(trainer);
+}
+
+dpr_forecast_options_t trainer_forecast_options(dpr_trainer_t *trainer)
+{
+    return (dpr_forecast_options_t){.pipeline = trainer->pipeline,
+                                    .comm = trainer->comm,
+                                    .device = trainer->device,
+                                    .cost_model = &trainer->cost_model,
+                                    .loss_scale = 1.0f / (float)trainer->global_batch,
+                                    .calibrate_steps = trainer->config->calibrate_steps,
+                                    .seed = trainer->config->seed};
 }
 
 /* A cost file for another number of stages or ranks is bad input, to be known before the run. */
 static dpr_status_t check_cost_model(dpr_trainer_t *trainer)
 {
-    if (trainer->clock != DPR_CLOCK_MODEL) {
-        return DPR_OK;
-    }
-    return dpr_cost_model_fill(&trainer->cost_model, dpr_pipeline_graph(trainer->pipeline),
-                               dpr_pipeline_message_bytes(trainer->pipeline),
-                               trainer->predicted_cost);
+    const dpr_forecast_options_t options = trainer_forecast_options(trainer);
+    return dpr_forecast_check(&options);
 }
 
 /* ---- The whole: after each part the ranks agree, so that all fail or none does ---- */
@@ -198,11 +202,7 @@ void dpr_trainer_destroy(dpr_trainer_t *trainer)
     dpr_dataset_free(&trainer->train);
     dpr_dataset_free(&trainer->test);
     dpr_cost_model_free(&trainer->cost_model);
-    dpr_cost_table_free(&trainer->table);
-    dpr_durations_free(&trainer->durations);
-    dpr_measurement_free(&trainer->prediction);
-    free(trainer->predicted_cost);
-    dpr_timeline_free(&trainer->predicted);
+    dpr_forecast_free(&trainer->forecast);
     dpr_program_free(&trainer->program);
     free(trainer->samples);
     free(trainer->loss);

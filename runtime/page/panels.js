@@ -84,7 +84,8 @@ const dash = "–";
 function errorRow(name, form, predicted, parts, format, difference) {
     return [name, form === null ? dash : format(form), format(predicted),
         ...(parts ? [format(parts.measured), difference(parts.measured - parts.predicted),
-            difference(parts.cost), difference(parts.wire), difference(parts.rest)] : [])];
+            difference(parts.cost), difference(parts.wire), difference(parts.host),
+            difference(parts.order)] : [])];
 }
 
 function fillError() {
@@ -93,7 +94,7 @@ function fillError() {
     /* What is left of two sums of some hundred numbers of 16 digits is no error. */
     const timeDifference = value => signed(time(Math.abs(value) < 1e-12 * side.span ? 0 : value));
     if (error) {
-        titles.push("measured", "error", "of cost", "of wire", "of order and host");
+        titles.push("measured", "error", "of cost", "of wire", "of host", "of order");
     }
     const rows = [errorRow("step time", form && form.step, side.span, error && error.span, time,
         timeDifference), errorRow("mean bubble", form && form.bubbleRatio, side.bubbleRatio,
@@ -108,7 +109,7 @@ function fillError() {
         place.append(makeFolded(`${rows.length - 18} more ranks`, makeTable(titles,
             rows.slice(18))));
     }
-    const notes = [error ? "Errors of bubbles are in percentage points; cost, wire and the rest add "
+    const notes = [error ? "Errors of bubbles are in percentage points; cost, wire, host and order add "
         + `up to the error. Mean absolute error of a rank's bubble: ${(100
             * error.meanAbsolute).toFixed(2)} points.` : "Nothing was measured: this is a simulation."];
     if (form) {

@@ -118,7 +118,7 @@ measure 4 referee "${costs[@]}" --steps 2 --shape 16x32x8x2,16x32 --micro-batche
     --csv "$scratch/r.csv" --plot "$scratch/r.svg"
 awk '
     function value() { sub(/,$/, "", $2); return $2 + 0 }
-    /"(step_error|step_error_least|step_error_most|bubble_error|part_cost|part_wire|part_rest)":/ {
+    /"(step_error|step_error_least|step_error_most|bubble_error|part_cost|part_wire|part_host|part_order)":/ {
         count++
         if (value() > 1e-9 || value() < -1e-9) bad = 1
     }
@@ -142,7 +142,7 @@ measure 2 referee --clock core --steps 2 --calibrate 1 --schedule dualpipe "${sm
 for key in step_measured_sec step_predicted_sec; do
     numbers "$key" +
 done
-for key in step_error part_cost part_wire part_rest; do
+for key in step_error part_cost part_wire part_host part_order; do
     numbers "$key" any
 done
 

@@ -85,31 +85,41 @@ static void a_path_is_connected_and_as_long_as_the_span(void **state)
 
 /* ---- The prediction's error ---- */
 
-static void assert_parts(const dpr_error_parts_t *parts, bool cost, bool wire, bool rest,
-                         double rounding)
+/* Which parts an error may have. */
+typedef struct expected {
+    bool cost;
+    bool wire;
+    bool host;
+    bool order;
+} expected_t;
+
+static void assert_parts(const dpr_error_parts_t *parts, expected_t expected, double rounding)
 {
     assert_true(fabs(parts->measured - parts->predicted -
-                     (parts->cost + parts->wire + parts->rest)) <= rounding);
-    assert_true(cost || fabs(parts->cost) <= rounding);
-    assert_true(wire || fabs(parts->wire) <= rounding);
-    assert_true(rest || fabs(parts->rest) <= rounding);
+                     (parts->cost + parts->wire + parts->host + parts->order)) <= rounding);
+    assert_true(expected.cost || fabs(parts->cost) <= rounding);
+    assert_true(expected.wire || fabs(parts->wire) <= rounding);
+    assert_true(expected.host || fabs(parts->host) <= rounding);
+    assert_true(expected.order || fabs(parts->order) <= rounding);
 }
 
-/* Which parts an error may have; with `rounding` 0 the others must be exactly 0. */
-static void assert_error(const run_t *run, const dpr_timeline_t *measured, bool cost, bool wire,
-                         bool rest, double rounding)
+/* With `rounding` 0 the parts that are not expected must be exactly 0. */
+static void assert_error(const run_t *run, const double *enqueued, expected_t expected,
+                         double rounding)
 {
     dpr_timeline_t predicted;
     dpr_prediction_error_t error;
     assert_int_equal(dpr_timeline_init(&predicted, run->graph), DPR_OK);
     dpr_simulate(run->graph, run->cost, &predicted);
-    assert_int_equal(dpr_prediction_error_init(&predicted, run->cost, measured, &error), DPR_OK);
-    assert_parts(&error.span_sec, cost, wire, rest, rounding);
-    assert_parts(&error.bubble_ratio, cost, wire, rest, rounding);
+    const dpr_prediction_t prediction = {.timeline = &predicted, .cost = run->cost};
+    assert_int_equal(dpr_prediction_error_init(&prediction, &run->timeline, enqueued, &error),
+                     DPR_OK);
+    assert_parts(&error.span_sec, expected, rounding);
+    assert_parts(&error.bubble_ratio, expected, rounding);
     double sum = 0.0;
     for (int rank = 0; rank < error.ranks; rank++) {
-        assert_parts(&error.rank_bubble_sec[rank], cost, wire, rest, rounding);
-        assert_parts(&error.rank_bubble_ratio[rank], cost, wire, rest, rounding);
+        assert_parts(&error.rank_bubble_sec[rank], expected, rounding);
+        assert_parts(&error.rank_bubble_ratio[rank], expected, rounding);
         assert_true(error.rank_bubble_sec[rank].measured == run->ledger.bubble_sec[rank]);
         sum +=
             fabs(error.rank_bubble_ratio[rank].measured - error.rank_bubble_ratio[rank].predicted);
@@ -137,45 +147,91 @@ static void change(run_t *run, dice_t *dice, int which)
     play(run);
 }
 
+/* A start that was late is the host's doing where the op was enqueued no earlier. */
 static void an_error_is_split_by_what_was_different(void **state)
 {
     (void)state;
     dice_t dice = {.seed = 9};
     for (int i = 0; i < PROGRAMS / 2; i++) {
         run_t run = any_run(&dice, false);
-        assert_error(&run, &run.timeline, false, false, false, 0.0);
+        assert_error(&run, NULL, (expected_t){0}, 0.0);
+        assert_error(&run, run.timeline.start, (expected_t){0}, 1e-12 * run.ledger.span_sec);
         for (int which = 1; which < 8; which++) {
+            expected_t expected = {.cost = (which & 1) != 0, .wire = (which & 2) != 0};
             change(&run, &dice, which);
-            assert_error(&run, &run.timeline, (which & 1) != 0, (which & 2) != 0, (which & 4) != 0,
-                         1e-12 * run.ledger.span_sec + 1e-12);
+            const double rounding = 1e-12 * run.ledger.span_sec + 1e-12;
+            expected.order = (which & 4) != 0;
+            assert_error(&run, NULL, expected, rounding);
+            expected.host = expected.order;
+            expected.order = false;
+            assert_error(&run, run.timeline.start, expected, rounding);
         }
         free_run(&run);
     }
 }
 
+/* Starts that are as late as predicted are no error, and then only what is later still. */
+static void predicted_delays_are_no_error(void **state)
+{
+    (void)state;
+    dice_t dice = {.seed = 10};
+    for (int i = 0; i < PROGRAMS / 10; i++) {
+        run_t run = any_run(&dice, false);
+        dpr_timeline_t predicted;
+        dpr_prediction_error_t error;
+        change(&run, &dice, 4);
+        assert_int_equal(dpr_timeline_init(&predicted, run.graph), DPR_OK);
+        dpr_simulate_delayed(run.graph, run.cost, run.delay, NULL, &predicted);
+        const dpr_prediction_t prediction = {
+            .timeline = &predicted, .cost = run.cost, .delay_sec = run.delay};
+        assert_int_equal(dpr_prediction_error_init(&prediction, &run.timeline, NULL, &error),
+                         DPR_OK);
+        assert_parts(&error.span_sec, (expected_t){0}, 0.0);
+        assert_parts(&error.bubble_ratio, (expected_t){0}, 0.0);
+        dpr_prediction_error_free(&error);
+        dpr_timeline_free(&predicted);
+        free_run(&run);
+    }
+}
+
+/* rank 0  F0 ........ B0, which starts late by 0.125: 0.0625 of it before it was enqueued
+ * rank 1  .... F0 B0 .... */
 static void known_errors_have_known_parts(void **state)
 {
     (void)state;
     run_t run = play_text(THERE_AND_BACK, NULL, 0.5);
+    const int32_t last = find_node(run.graph, DPR_NODE_B, 0, 0);
+    const char *name;
     dpr_timeline_t predicted;
     dpr_prediction_error_t error;
     assert_int_equal(dpr_timeline_init(&predicted, run.graph), DPR_OK);
     dpr_simulate(run.graph, run.cost, &predicted);
+    const dpr_prediction_t prediction = {.timeline = &predicted, .cost = run.cost};
     run.taken[find_node(run.graph, DPR_NODE_B, 1, 0)] += 0.75;
     run.taken[find_node(run.graph, DPR_NODE_SEND_GRAD, 1, 0)] -= 0.25;
-    run.delay[find_node(run.graph, DPR_NODE_B, 0, 0)] = 0.125;
+    run.delay[last] = 0.125;
     play(&run);
-    assert_int_equal(dpr_prediction_error_init(&predicted, run.cost, &run.timeline, &error),
+    for (int32_t n = 0; n < run.graph->node_count; n++) {
+        run.enqueued[n] = -100.0; /* before the step began */
+    }
+    run.enqueued[last] = run.timeline.start[last] - 0.0625;
+    assert_int_equal(dpr_prediction_error_init(&prediction, &run.timeline, run.enqueued, &error),
                      DPR_OK);
     assert_near(error.span_sec.predicted, 7.0);
     assert_near(error.span_sec.measured, 7.625);
     assert_near(error.span_sec.cost, 0.75);
     assert_near(error.span_sec.wire, -0.25);
-    assert_near(error.span_sec.rest, 0.125);
+    assert_near(error.span_sec.host, 0.0625);
+    assert_near(error.span_sec.order, 0.0625);
+    assert_near(dpr_error_largest_part(&error.span_sec, &name), 0.75);
+    assert_string_equal(name, "cost");
     assert_near(error.rank_bubble_sec[0].cost, 0.75);
     assert_near(error.rank_bubble_sec[1].cost, 0.0); /* busy for as much longer as the span is */
     assert_near(error.rank_bubble_sec[1].wire, -0.25);
-    assert_near(error.rank_bubble_sec[1].rest, 0.125);
+    assert_near(error.rank_bubble_sec[1].host, 0.0625);
+    assert_near(error.rank_bubble_sec[1].order, 0.0625);
+    assert_near(dpr_error_largest_part(&error.rank_bubble_sec[1], &name), -0.25);
+    assert_string_equal(name, "wire");
     assert_near(error.rank_bubble_ratio[0].predicted, 4.0 / 7.0);
     assert_near(error.rank_bubble_ratio[0].cost, 4.75 / 7.75 - 4.0 / 7.0);
     assert_near(error.rank_bubble_ratio[1].cost, 4.0 / 7.75 - 4.0 / 7.0);
@@ -189,17 +245,17 @@ static void timelines_that_cannot_be_compared_are_refused(void **state)
     (void)state;
     run_t run = play_text(THERE_AND_BACK, NULL, 0.5);
     run_t other = play_text(THERE_AND_BACK, NULL, 0.5);
+    const dpr_prediction_t prediction = {.timeline = &run.timeline, .cost = run.cost};
     char message[CAPTURED_MAX];
     dpr_prediction_error_t error;
     dpr_status_t status;
-    CAPTURE(status, message,
-            dpr_prediction_error_init(&run.timeline, run.cost, &other.timeline, &error));
+    CAPTURE(status, message, dpr_prediction_error_init(&prediction, &other.timeline, NULL, &error));
     assert_int_equal(status, DPR_ERR_INVALID);
     assert_contains(message, "different graphs");
     dpr_timeline_t copy;
     assert_int_equal(dpr_timeline_init(&copy, run.graph), DPR_OK);
     copy.end[2] = NAN;
-    CAPTURE(status, message, dpr_prediction_error_init(&run.timeline, run.cost, &copy, &error));
+    CAPTURE(status, message, dpr_prediction_error_init(&prediction, &copy, NULL, &error));
     assert_int_equal(status, DPR_ERR_INVALID);
     assert_contains(message, "the measured timeline has rank 1: 1F0 from 0 to nan");
     dpr_timeline_free(&copy);
@@ -214,6 +270,7 @@ int main(void)
         cmocka_unit_test(of_equal_edges_the_path_takes_the_order_on_the_rank),
         cmocka_unit_test(a_path_is_connected_and_as_long_as_the_span),
         cmocka_unit_test(an_error_is_split_by_what_was_different),
+        cmocka_unit_test(predicted_delays_are_no_error),
         cmocka_unit_test(known_errors_have_known_parts),
         cmocka_unit_test(timelines_that_cannot_be_compared_are_refused),
     };

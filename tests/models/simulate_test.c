@@ -134,6 +134,42 @@ static void both_simulators_agree_on_random_programs_slots_and_costs(void **stat
     assert_in_range(verified, 1500, 2999); /* both sides were tried */
 }
 
+/* No node is ready before the last of its edges, its delay and its release, nor later. */
+static void delays_and_releases_hold_back_exactly(void **state)
+{
+    (void)state;
+    dice_t dice = {.seed = 14};
+    for (int i = 0; i < 300; i++) {
+        dpr_program_t program = random_program(&dice);
+        dpr_graph_t *graph = make_graph(&program);
+        double *cost = random_costs(&dice, graph);
+        double *delay = random_costs(&dice, graph);
+        double *release = random_costs(&dice, graph);
+        dpr_timeline_t timeline;
+        assert_int_equal(dpr_timeline_init(&timeline, graph), DPR_OK);
+        for (int32_t n = 0; n < graph->node_count; n++) {
+            release[n] = 10.0 * release[n] - 5.0;
+        }
+        dpr_simulate_delayed(graph, cost, delay, release, &timeline);
+        for (int32_t n = 0; n < graph->node_count; n++) {
+            double ready = 0.0;
+            for (int32_t e = graph->edge_begin[n]; e < graph->edge_begin[n + 1]; e++) {
+                ready = fmax(ready, timeline.end[graph->edges[e].from]);
+            }
+            assert_true(timeline.start[n] == fmax(ready + delay[n], release[n]));
+            assert_true(timeline.start[n] ==
+                        fmax(timeline.sender_ready[n], timeline.receiver_ready[n]));
+            assert_true(timeline.end[n] == timeline.start[n] + cost[n]);
+        }
+        dpr_timeline_free(&timeline);
+        free(cost);
+        free(delay);
+        free(release);
+        dpr_graph_destroy(graph);
+        dpr_program_free(&program);
+    }
+}
+
 static void both_simulators_agree_on_every_schedule(void **state)
 {
     (void)state;
@@ -355,6 +391,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_simulators_agree_on_random_programs_slots_and_costs),
+        cmocka_unit_test(delays_and_releases_hold_back_exactly),
         cmocka_unit_test(both_simulators_agree_on_every_schedule),
         cmocka_unit_test(reordered_channels_stall_where_verify_says_so),
         cmocka_unit_test(mutated_programs_are_rejected_or_run_whole),

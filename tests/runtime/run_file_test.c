@@ -73,6 +73,7 @@ static void assert_same(const dpr_run_t *a, const dpr_run_t *b)
                         (size_t)a->graph->node_count * sizeof *a->graph->nodes);
     assert_same_array(a->graph, a->cost, b->cost);
     assert_same_array(a->graph, a->expected_cost, b->expected_cost);
+    assert_same_array(a->graph, a->delay_sec, b->delay_sec);
     assert_same_timeline(&a->predicted, &b->predicted);
     assert_int_equal(a->is_measured, b->is_measured);
     if (a->is_measured) {

@@ -54,7 +54,9 @@ static void measure(run_fixture_t *fixture, dice_t *dice)
         measured->receiver_ready[n] += 0.125;
         fixture->enqueued_sec[n] = measured->start[n] - dice_real(dice, 0.0, 1.0);
         fixture->expected_cost[n] = fixture->cost[n] / 1.1;
+        fixture->delay_sec[n] = dice_real(dice, 0.0, 0.1);
     }
+    dpr_simulate_delayed(graph, fixture->cost, fixture->delay_sec, NULL, &fixture->run.predicted);
 }
 
 void make_measured_run(run_fixture_t *fixture, dpr_program_t program,
@@ -63,6 +65,7 @@ void make_measured_run(run_fixture_t *fixture, dpr_program_t program,
     make_run(fixture, program, options);
     const dpr_graph_t *graph = fixture->graph;
     fixture->expected_cost = make_array(graph);
+    fixture->delay_sec = make_array(graph);
     fixture->measured_cost = make_array(graph);
     fixture->enqueued_sec = make_array(graph);
     fixture->links[0] = (dpr_run_link_t){.source = 0,
@@ -75,6 +78,7 @@ void make_measured_run(run_fixture_t *fixture, dpr_program_t program,
     run->clock = "core";
     run->unit = "s";
     run->expected_cost = fixture->expected_cost;
+    run->delay_sec = fixture->delay_sec;
     run->is_measured = true;
     run->measured_cost = fixture->measured_cost;
     run->enqueued_sec = fixture->enqueued_sec;
@@ -97,6 +101,7 @@ void free_run(run_fixture_t *fixture)
     dpr_program_free(&fixture->program);
     free(fixture->cost);
     free(fixture->expected_cost);
+    free(fixture->delay_sec);
     free(fixture->measured_cost);
     free(fixture->enqueued_sec);
 }

@@ -12,6 +12,7 @@ typedef struct run_fixture {
     double *cost;
     double *expected_cost;
     double *measured_cost;
+    double *delay_sec;
     double *enqueued_sec;
     dpr_run_fact_t facts[2];
     dpr_run_link_t links[1];
