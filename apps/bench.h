@@ -28,6 +28,12 @@ typedef struct bench_common {
     bool quiet;
 } bench_common_t;
 
+static inline bench_common_t bench_common_default(int ranks, int repeats, int warm_up)
+{
+    return (bench_common_t){
+        .device = "auto", .clock = "auto", .ranks = ranks, .repeats = repeats, .warm_up = warm_up};
+}
+
 /* One rank, as its thread sees it. */
 typedef struct bench_rank {
     dpr_comm_t *comm;
@@ -88,10 +94,6 @@ dpr_status_t bench_parse_schedules(const char *option, const char *text, bench_n
 
 /* ---- bench_launch.c ---- */
 
-/* Whether a launcher started several ranks, and whether this is the first of them (also without).
- */
-bool bench_has_launcher(void);
-bool bench_is_first_rank(void);
 /* Whether the ranks are threads of this process. */
 bool bench_ranks_are_threads(void);
 
@@ -118,10 +120,23 @@ typedef struct bench_spread {
 /* Sorts `values` (at least one). */
 bench_spread_t bench_spread_of(double *values, size_t count);
 
+/* The columns of a median with its quartiles, which are for programs alone, and their cells. */
+#define BENCH_SPREAD_COLUMNS(prefix, title)                                                        \
+    {prefix "sec", title, PLAN_REAL}, {prefix "p25_sec", NULL, PLAN_REAL},                         \
+    {                                                                                              \
+        prefix "p75_sec", NULL, PLAN_REAL                                                          \
+    }
+void bench_spread_cells(plan_table_t *table, const bench_spread_t *spread);
+
 /* Mean over the ranks of one number of each, on every rank; collective. */
 dpr_status_t bench_mean_over_ranks(const bench_rank_t *self, double mine, double *mean);
 /* The largest likewise. */
 dpr_status_t bench_most_over_ranks(const bench_rank_t *self, double mine, double *most);
+
+/* Median and quartiles of this rank's values, which it sorts, each the mean over the ranks; the
+ * extremes stay this rank's. Collective. */
+dpr_status_t bench_spread_over_ranks(const bench_rank_t *self, double *values, size_t count,
+                                     bench_spread_t *spread);
 
 /* Seconds of the monotonic clock. */
 double bench_now_sec(void);

@@ -11,8 +11,7 @@
 #include <string.h>
 
 #include "apps/bench_layer.h"
-#include "apps/plan.h"
-#include "apps/plan_options.h"
+#include "apps/option_table.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -91,12 +90,8 @@ static const plan_column_t columns[] = {
     {"in", "in", PLAN_INT},
     {"out", "out", PLAN_INT},
     {"product", "product", PLAN_TEXT},
-    {"sec", "s", PLAN_REAL},
-    {"p25_sec", NULL, PLAN_REAL},
-    {"p75_sec", NULL, PLAN_REAL},
-    {"plain_sec", "plain s", PLAN_REAL},
-    {"plain_p25_sec", NULL, PLAN_REAL},
-    {"plain_p75_sec", NULL, PLAN_REAL},
+    BENCH_SPREAD_COLUMNS("", "s"),
+    BENCH_SPREAD_COLUMNS("plain_", "plain s"),
     {"flops_per_sec", "FLOP/s", PLAN_REAL},
     {"plain_flops_per_sec", "plain FLOP/s", PLAN_REAL},
     {"of_plain", "of plain", PLAN_PERCENT},
@@ -115,43 +110,26 @@ enum {
     FACTS = sizeof fact_columns / sizeof fact_columns[0]
 };
 
-/* Median and quartiles, each the mean over the ranks. */
-static dpr_status_t spread_over_ranks(bench_t *bench, double *times, bench_spread_t *spread)
-{
-    *spread = bench_spread_of(times, (size_t)bench->options->common.repeats);
-    DPR_TRY(bench_mean_over_ranks(bench->self, spread->median, &spread->median));
-    DPR_TRY(bench_mean_over_ranks(bench->self, spread->p25, &spread->p25));
-    return bench_mean_over_ranks(bench->self, spread->p75, &spread->p75);
-}
-
 static dpr_status_t add_row(bench_t *bench, const bench_layer_t *layer, bench_product_t kind)
 {
     const dpr_plain_product_t product = bench_layer_product(layer, kind);
     const double flops = bench_product_flops(&product);
+    const size_t repeats = (size_t)bench->options->common.repeats;
     bench_spread_t seam, plain;
     plan_table_t *table = bench->table;
-    DPR_TRY(spread_over_ranks(bench, bench->times[0], &seam));
-    DPR_TRY(spread_over_ranks(bench, bench->times[1], &plain));
+    DPR_TRY(bench_spread_over_ranks(bench->self, bench->times[0], repeats, &seam));
+    DPR_TRY(bench_spread_over_ranks(bench->self, bench->times[1], repeats, &plain));
     plan_table_int(table, layer->rows);
     plan_table_int(table, layer->in);
     plan_table_int(table, layer->out);
     plan_table_text(table, bench_product_names[kind]);
-    const double reals[] = {
-        seam.median,
-        seam.p25,
-        seam.p75,
-        plain.median,
-        plain.p25,
-        plain.p75,
-        flops / seam.median,
-        flops / plain.median,
-        plain.median / seam.median,
-        flops / seam.median / bench->peak,
-        flops / plain.median / bench->peak,
-    };
-    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++) {
-        plan_table_real(table, reals[i]);
-    }
+    bench_spread_cells(table, &seam);
+    bench_spread_cells(table, &plain);
+    plan_table_real(table, flops / seam.median);
+    plan_table_real(table, flops / plain.median);
+    plan_table_real(table, plain.median / seam.median);
+    plan_table_real(table, flops / seam.median / bench->peak);
+    plan_table_real(table, flops / plain.median / bench->peak);
     return DPR_OK;
 }
 
@@ -308,11 +286,10 @@ static const struct argp argp = {
 static void set_defaults(void *arguments)
 {
     gemm_options_t *options = arguments;
-    *options = (gemm_options_t){.rows = {.count = 1, .values = {32}},
+    *options = (gemm_options_t){.common = bench_common_default(1, 31, 3),
+                                .rows = {.count = 1, .values = {32}},
                                 .in = {.count = 4, .values = {256, 1024, 1024, 4096}},
                                 .out = {.count = 4, .values = {1024, 256, 4096, 1024}}};
-    options->common = (bench_common_t){
-        .device = "auto", .clock = "auto", .ranks = 1, .repeats = 31, .warm_up = 3};
 }
 
 static dpr_status_t check_options(void *arguments)

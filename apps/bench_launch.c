@@ -10,11 +10,9 @@
 #include <string.h>
 
 #include "apps/bench.h"
-#include "apps/plan.h"
+#include "apps/program.h"
 #include "base/log.h"
 #include "base/memory.h"
-
-enum { EXIT_NOT_CORRECT = 3 };
 
 static const char *program_name;
 static bool is_launched; /* before, all ranks read the same command line, and the first speaks */
@@ -30,25 +28,6 @@ typedef struct messages {
 
 static _Thread_local messages_t messages;
 
-bool bench_has_launcher(void)
-{
-    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
-    return size != NULL && atoi(size) > 1;
-}
-
-bool bench_is_first_rank(void)
-{
-    static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK",
-                                            "SLURM_PROCID"};
-    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
-        const char *value = getenv(variables[i]);
-        if (value != NULL) {
-            return atoi(value) == 0;
-        }
-    }
-    return true;
-}
-
 bool bench_ranks_are_threads(void)
 {
     return has_threads;
@@ -57,15 +36,14 @@ bool bench_ranks_are_threads(void)
 static void message_sink(void *user, dpr_log_level_t level, const char *text)
 {
     (void)user;
-    static const char *const names[] = {"error", "warning", "info", "debug"};
     const bool shared =
         level != DPR_LOG_ERROR && (is_quiet || (messages.active && messages.rank > 0));
     if (messages.active && level == DPR_LOG_ERROR) {
         const size_t used = strlen(messages.held);
         snprintf(messages.held + used, sizeof messages.held - used, "%s%s", used > 0 ? "\n" : "",
                  text);
-    } else if (!shared && (is_launched || bench_is_first_rank())) {
-        fprintf(stderr, "%s: %s: %s\n", program_name, names[level], text);
+    } else if (!shared && (is_launched || program_is_first_rank())) {
+        fprintf(stderr, "%s: %s: %s\n", program_name, program_level_name(level), text);
     }
 }
 
@@ -78,12 +56,12 @@ void bench_messages_start(const char *program)
 static int exit_code_of(dpr_status_t status, bool live)
 {
     if (status == DPR_ERR_MISMATCH) {
-        return EXIT_NOT_CORRECT;
+        return PROGRAM_NOT_CORRECT;
     }
     if (status == DPR_ERR_MEMORY && !live) {
-        return PLAN_BAD_INPUT; /* a model too large, refused with the numbers */
+        return PROGRAM_BAD_INPUT; /* a model too large, refused with the numbers */
     }
-    return live && status != DPR_OK ? (int)PLAN_FAILURE : (int)plan_exit_of(status);
+    return live && status != DPR_OK ? (int)PROGRAM_FAILURE : (int)program_exit_of(status);
 }
 
 static void print_held(const bench_rank_t *self, dpr_status_t status)
@@ -165,7 +143,7 @@ static int launch_threads(const bench_command_t *command, const void *options, i
 {
     thread_rank_t *all = NULL;
     dpr_comm_t **comms = NULL;
-    int code = PLAN_FAILURE;
+    int code = PROGRAM_FAILURE;
     if (dpr_calloc((size_t)ranks, sizeof *all, &all) != DPR_OK ||
         dpr_calloc((size_t)ranks, sizeof *comms, &comms) != DPR_OK ||
         dpr_comm_local_create(ranks, comms) != DPR_OK) {
@@ -177,7 +155,7 @@ static int launch_threads(const bench_command_t *command, const void *options, i
         if (error != 0) {
             fprintf(stderr, "%s: error: cannot start a thread for rank %d of %d: %s\n",
                     program_name, r, ranks, strerror(error));
-            exit(PLAN_FAILURE); /* the ranks already started wait for this one */
+            exit(PROGRAM_FAILURE); /* the ranks already started wait for this one */
         }
     }
     for (int r = 0; r < ranks; r++) {
@@ -196,7 +174,7 @@ int bench_launch(const bench_command_t *command, void *options, uint64_t command
     const bench_common_t *common = options;
     is_launched = true;
     is_quiet = common->quiet;
-    if (!bench_has_launcher() && common->ranks > 1) {
+    if (!program_has_launcher() && common->ranks > 1) {
         has_threads = true;
         return launch_threads(command, options, common->ranks);
     }
@@ -205,7 +183,7 @@ int bench_launch(const bench_command_t *command, void *options, uint64_t command
         command->prepare(options);
     }
     if (dpr_comm_mpi_create(&comm) != DPR_OK) {
-        return PLAN_FAILURE;
+        return PROGRAM_FAILURE;
     }
     const int code = play(command, options, command_line, comm);
     dpr_comm_destroy(comm);

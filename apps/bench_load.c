@@ -1,6 +1,6 @@
 /* Options of dualpipe_bench that say which program and model is played. */
 #include "apps/bench_rig.h"
-#include "apps/plan.h"
+#include "apps/option_table.h"
 
 enum key {
     KEY_SCHEDULE = 0x6000,
@@ -85,7 +85,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_option options[] = {
+static const struct argp_option load_options[] = {
     {.doc = "Programs:", .group = 2},
     {.name = "schedule",
      .key = KEY_SCHEDULE,
@@ -102,10 +102,37 @@ static const struct argp_option options[] = {
 
 static const struct argp_child children[] = {{.argp = &bench_load_model_argp}, {0}};
 
-const struct argp bench_load_argp = {.options = options, .parser = parse, .children = children};
+const struct argp bench_load_argp = {
+    .options = load_options, .parser = parse, .children = children};
 
 void bench_load_default(bench_load_t *load)
 {
     *load = (bench_load_t){0};
     dpr_train_config_default(&load->config);
+}
+
+/* ---- Commands with no options of their own ---- */
+
+const struct argp_child bench_load_children[] = {
+    {.argp = &bench_load_argp}, {.argp = &bench_common_argp}, {0}};
+
+const struct argp_child bench_load_model_children[] = {
+    {.argp = &bench_load_model_argp}, {.argp = &bench_common_argp}, {0}};
+
+error_t bench_rig_options_parse(int key, char *arg, struct argp_state *state)
+{
+    (void)arg;
+    bench_rig_options_t *options = state->input;
+    if (key != ARGP_KEY_INIT) {
+        return ARGP_ERR_UNKNOWN;
+    }
+    state->child_inputs[0] = &options->load;
+    state->child_inputs[1] = &options->common;
+    return 0;
+}
+
+void bench_rig_options_default(bench_rig_options_t *options, int ranks, int repeats, int warm_up)
+{
+    options->common = bench_common_default(ranks, repeats, warm_up);
+    bench_load_default(&options->load);
 }

@@ -3,8 +3,9 @@
 #include <string.h>
 
 #include "apps/bench.h"
-#include "apps/plan.h"
+#include "apps/option_table.h"
 #include "base/log.h"
+#include "schedule/generators.h"
 
 enum key {
     KEY_DEVICE = 0x5000,

@@ -11,22 +11,14 @@
  */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "apps/bench_pair.h"
-#include "apps/plan.h"
-#include "base/log.h"
 #include "base/memory.h"
-
-typedef struct overlap_options {
-    bench_common_t common;
-    bench_load_t load;
-} overlap_options_t;
 
 enum { TRAFFIC_LEAST = 4, TRAFFIC_MOST = 512 };
 
 typedef struct bench {
-    const overlap_options_t *options;
+    const bench_rig_options_t *options;
     bench_rank_t *self;
     bench_machine_t machine;
     bench_pair_t pair;
@@ -98,12 +90,8 @@ static dpr_status_t count_all_messages(bench_t *bench, int *messages)
 
 static const plan_column_t columns[] = {
     {"op", "op", PLAN_TEXT},
-    {"alone_sec", "alone s", PLAN_REAL},
-    {"alone_p25_sec", NULL, PLAN_REAL},
-    {"alone_p75_sec", NULL, PLAN_REAL},
-    {"traffic_sec", "with traffic s", PLAN_REAL},
-    {"traffic_p25_sec", NULL, PLAN_REAL},
-    {"traffic_p75_sec", NULL, PLAN_REAL},
+    BENCH_SPREAD_COLUMNS("alone_", "alone s"),
+    BENCH_SPREAD_COLUMNS("traffic_", "with traffic s"),
     {"slowdown", "slower by", PLAN_PERCENT},
     {"messages", "messages", PLAN_INT},
     {"overlap", "overlap alone", PLAN_PERCENT},
@@ -120,22 +108,6 @@ static const plan_column_t fact_columns[] = {
     {"traffic", "traffic", PLAN_TEXT},
 };
 
-static dpr_status_t add_spread(bench_t *bench, bench_op_t op, int busy)
-{
-    const bench_spread_t spread =
-        bench_spread_of(bench->values[op][busy], (size_t)bench->options->common.repeats);
-    const double mine[] = {spread.median, spread.p25, spread.p75};
-    for (int i = 0; i < 3; i++) {
-        double mean;
-        DPR_TRY(bench_mean_over_ranks(bench->self, mine[i], &mean));
-        plan_table_real(bench->table, mean);
-        if (i == 0) {
-            bench->medians[op][busy] = mean;
-        }
-    }
-    return DPR_OK;
-}
-
 static double overlap_of(const bench_t *bench, bench_op_t op, int busy)
 {
     const double f = bench->medians[BENCH_OP_F][busy];
@@ -146,8 +118,13 @@ static double overlap_of(const bench_t *bench, bench_op_t op, int busy)
 static dpr_status_t add_row(bench_t *bench, bench_op_t op, int messages)
 {
     plan_table_text(bench->table, bench_op_names[op]);
-    DPR_TRY(add_spread(bench, op, 0));
-    DPR_TRY(add_spread(bench, op, 1));
+    for (int busy = 0; busy < 2; busy++) {
+        bench_spread_t spread;
+        DPR_TRY(bench_spread_over_ranks(bench->self, bench->values[op][busy],
+                                        (size_t)bench->options->common.repeats, &spread));
+        bench_spread_cells(bench->table, &spread);
+        bench->medians[op][busy] = spread.median;
+    }
     plan_table_real(bench->table, bench->medians[op][1] / bench->medians[op][0] - 1.0);
     plan_table_int(bench->table, messages);
     for (int busy = 0; busy < 2; busy++) {
@@ -232,40 +209,22 @@ static dpr_status_t run(const void *arguments, bench_rank_t *self)
     return status;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    overlap_options_t *options = state->input;
-    (void)arg;
-    if (key != ARGP_KEY_INIT) {
-        return ARGP_ERR_UNKNOWN;
-    }
-    state->child_inputs[0] = &options->load;
-    state->child_inputs[1] = &options->common;
-    return 0;
-}
-
-static const struct argp_child children[] = {
-    {.argp = &bench_load_model_argp}, {.argp = &bench_common_argp}, {0}};
-
 static const struct argp argp = {
-    .parser = parse,
-    .children = children,
+    .parser = bench_rig_options_parse,
+    .children = bench_load_model_children,
     .doc = "Times F, B and F&B of two stages of four, alone and while messages of the size of an "
            "activation move between neighbours.\voverlap: (F + B - F&B) / min(F, B). F&B, two "
            "streams: the backward on a compute stream of its own, as on a GPU."};
 
-static void set_defaults(void *arguments)
+static void set_defaults(void *options)
 {
-    overlap_options_t *options = arguments;
-    options->common = (bench_common_t){
-        .device = "auto", .clock = "auto", .ranks = 1, .repeats = 31, .warm_up = 3};
-    bench_load_default(&options->load);
+    bench_rig_options_default(options, 1, 31, 3);
 }
 
 const bench_command_t bench_overlap_command = {
     .name = "overlap",
     .summary = "F, B and F&B of a stage, with and without traffic",
-    .options_bytes = sizeof(overlap_options_t),
+    .options_bytes = sizeof(bench_rig_options_t),
     .set_defaults = set_defaults,
     .argp = &argp,
     .run = run,

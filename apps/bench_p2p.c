@@ -4,13 +4,12 @@
  *
  * What arrived is compared with what was sent.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "apps/bench_lines.h"
 #include "apps/bench_plain.h"
-#include "apps/plan.h"
+#include "apps/option_table.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -52,9 +51,7 @@ static dpr_status_t play_pattern(bench_t *bench, bench_pattern_t pattern, size_t
 static const plan_column_t pair_columns[] = {
     {"bytes", "bytes", PLAN_INT},
     {"pattern", "pattern", PLAN_TEXT},
-    {"sec", "s a message", PLAN_REAL},
-    {"p25_sec", NULL, PLAN_REAL},
-    {"p75_sec", NULL, PLAN_REAL},
+    BENCH_SPREAD_COLUMNS("", "s a message"),
     {"bytes_per_sec", "B/s", PLAN_REAL},
     {"plain_sec", "plain MPI s", PLAN_REAL},
     {"plain_bytes_per_sec", "plain MPI B/s", PLAN_REAL},
@@ -71,9 +68,7 @@ static void add_pair_row(bench_t *bench, int size, bench_pattern_t pattern)
     plan_table_t *table = bench->pair_table;
     plan_table_int(table, options->sizes.values[size]);
     plan_table_text(table, names[pattern]);
-    plan_table_real(table, spread.median);
-    plan_table_real(table, spread.p25);
-    plan_table_real(table, spread.p75);
+    bench_spread_cells(table, &spread);
     plan_table_real(table, bytes / spread.median);
     if (options->plain.done) {
         plan_table_real(table, plain);
@@ -389,10 +384,10 @@ static void set_defaults(void *arguments)
 {
     p2p_options_t *options = arguments;
     *options = (p2p_options_t){
+        .common = bench_common_default(2, 11, 2),
         .sizes = {.count = 5, .values = {SMALL_BYTES, 1024, 32768, 262144, 1048576}},
         .messages = 200};
-    options->common = (bench_common_t){
-        .device = "auto", .clock = "wall", .ranks = 2, .repeats = 11, .warm_up = 2};
+    options->common.clock = "wall";
 }
 
 static dpr_status_t check_options(void *arguments)

@@ -50,6 +50,18 @@ extern const struct argp bench_load_argp;
 extern const struct argp bench_load_model_argp;
 void bench_load_default(bench_load_t *load);
 
+/* All that a command has which plays such a load and has no options of its own: the parser of its
+ * argp, and that one's children, with the whole load or with the model alone. */
+typedef struct bench_rig_options {
+    bench_common_t common;
+    bench_load_t load;
+} bench_rig_options_t;
+
+error_t bench_rig_options_parse(int key, char *arg, struct argp_state *state);
+extern const struct argp_child bench_load_children[];
+extern const struct argp_child bench_load_model_children[];
+void bench_rig_options_default(bench_rig_options_t *options, int ranks, int repeats, int warm_up);
+
 /* A pipeline of one schedule, ready to play. */
 typedef struct bench_rig {
     const bench_rank_t *self;

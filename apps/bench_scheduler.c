@@ -5,26 +5,19 @@
  * left, under the model clock. Recording: steps of the real model, in turn without collecting
  * times, with collecting them, and with gathering the whole timeline from all ranks.
  */
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "apps/bench_rig.h"
-#include "apps/plan.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "runtime/measure.h"
+#include "schedule/generators.h"
 
 enum { DEFAULT_LARGE = 64, EVENTS = 256, VALUES = 6 };
 
-typedef struct scheduler_options {
-    bench_common_t common;
-    bench_load_t load;
-} scheduler_options_t;
-
 typedef struct bench {
-    const scheduler_options_t *options;
+    const bench_rig_options_t *options;
     bench_rank_t *self;
     plan_table_t *enqueue;
     plan_table_t *recording;
@@ -67,16 +60,13 @@ static dpr_status_t enqueue_step(bench_rig_t *rig, double *cpu_ns, double *wall_
     return DPR_OK;
 }
 
-/* Median and quartiles of this rank's values, means over the ranks, as three cells. */
-static dpr_status_t add_spread(const bench_t *bench, double *values, plan_table_t *table)
+/* Median and quartiles of this rank's values, means over the ranks. */
+static dpr_status_t add_spread(const bench_t *bench, double *values)
 {
-    const bench_spread_t spread = bench_spread_of(values, (size_t)bench->options->common.repeats);
-    const double mine[] = {spread.median, spread.p25, spread.p75};
-    for (int i = 0; i < 3; i++) {
-        double mean;
-        DPR_TRY(bench_mean_over_ranks(bench->self, mine[i], &mean));
-        plan_table_real(table, mean);
-    }
+    bench_spread_t spread;
+    DPR_TRY(bench_spread_over_ranks(bench->self, values, (size_t)bench->options->common.repeats,
+                                    &spread));
+    bench_spread_cells(bench->enqueue, &spread);
     return DPR_OK;
 }
 
@@ -98,8 +88,8 @@ static dpr_status_t measure_enqueue(bench_t *bench, bench_rig_t *rig)
     plan_table_int(bench->enqueue, bench->self->ranks);
     plan_table_int(bench->enqueue, rig->program.micro_batches);
     plan_table_real(bench->enqueue, commands);
-    DPR_TRY(add_spread(bench, bench->values[0], bench->enqueue));
-    return add_spread(bench, bench->values[1], bench->enqueue);
+    DPR_TRY(add_spread(bench, bench->values[0]));
+    return add_spread(bench, bench->values[1]);
 }
 
 /* ---- Recording ---- */
@@ -118,9 +108,7 @@ static const plan_column_t recording_columns[] = {
     {"schedule", "schedule", PLAN_TEXT},
     {"micro_batches", "M", PLAN_INT},
     {"recorded", "recorded", PLAN_TEXT},
-    {"step_sec", "step s", PLAN_REAL},
-    {"step_p25_sec", NULL, PLAN_REAL},
-    {"step_p75_sec", NULL, PLAN_REAL},
+    BENCH_SPREAD_COLUMNS("step_", "step s"),
     {"over_bare", "longer by", PLAN_PERCENT},
     {"recording_sec", "recording s", PLAN_REAL},
     {"recording_ns_per_command", "ns a command", PLAN_REAL},
@@ -391,24 +379,9 @@ static dpr_status_t run(const void *arguments, bench_rank_t *self)
     return status;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    scheduler_options_t *options = state->input;
-    (void)arg;
-    if (key != ARGP_KEY_INIT) {
-        return ARGP_ERR_UNKNOWN;
-    }
-    state->child_inputs[0] = &options->load;
-    state->child_inputs[1] = &options->common;
-    return 0;
-}
-
-static const struct argp_child children[] = {
-    {.argp = &bench_load_argp}, {.argp = &bench_common_argp}, {0}};
-
 static const struct argp argp = {
-    .parser = parse,
-    .children = children,
+    .parser = bench_rig_options_parse,
+    .children = bench_load_children,
     .doc = "Times the executor's enqueuing with a model of size one under the model clock, and "
            "what recording a step of the model asked for adds to it.\vCPU ns: of the thread that "
            "enqueues, a command. wall ns: the whole call, with what is not a command. longer by: "
@@ -417,10 +390,8 @@ static const struct argp argp = {
 
 static void set_defaults(void *arguments)
 {
-    scheduler_options_t *options = arguments;
-    options->common = (bench_common_t){
-        .device = "auto", .clock = "auto", .ranks = 4, .repeats = 20, .warm_up = 3};
-    bench_load_default(&options->load);
+    bench_rig_options_t *options = arguments;
+    bench_rig_options_default(options, 4, 20, 3);
     (void)bench_parse_schedules("schedule", "dualpipe,1f1b,interleaved-1f1b,zbv",
                                 &options->load.schedules);
 }
@@ -428,7 +399,7 @@ static void set_defaults(void *arguments)
 const bench_command_t bench_scheduler_command = {
     .name = "scheduler",
     .summary = "ns a command enqueued, and what recording costs",
-    .options_bytes = sizeof(scheduler_options_t),
+    .options_bytes = sizeof(bench_rig_options_t),
     .set_defaults = set_defaults,
     .argp = &argp,
     .run = run,

@@ -20,6 +20,13 @@ bench_spread_t bench_spread_of(double *values, size_t count)
     };
 }
 
+void bench_spread_cells(plan_table_t *table, const bench_spread_t *spread)
+{
+    plan_table_real(table, spread->median);
+    plan_table_real(table, spread->p25);
+    plan_table_real(table, spread->p75);
+}
+
 static dpr_status_t over_ranks(const bench_rank_t *self, double mine, double *mean, double *most)
 {
     double *all;
@@ -46,6 +53,15 @@ dpr_status_t bench_most_over_ranks(const bench_rank_t *self, double mine, double
 {
     double mean;
     return over_ranks(self, mine, &mean, most);
+}
+
+dpr_status_t bench_spread_over_ranks(const bench_rank_t *self, double *values, size_t count,
+                                     bench_spread_t *spread)
+{
+    *spread = bench_spread_of(values, count);
+    DPR_TRY(bench_mean_over_ranks(self, spread->median, &spread->median));
+    DPR_TRY(bench_mean_over_ranks(self, spread->p25, &spread->p25));
+    return bench_mean_over_ranks(self, spread->p75, &spread->p75);
 }
 
 double bench_now_sec(void)

@@ -7,21 +7,14 @@
  */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "apps/bench_cpu.h"
 #include "apps/bench_products.h"
-#include "apps/plan.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "models/ledger.h"
 #include "runtime/calibrate.h"
 #include "runtime/measure.h"
-
-typedef struct step_options {
-    bench_common_t common;
-    bench_load_t load;
-} step_options_t;
 
 /* What of each step is kept, on every rank the same. */
 typedef enum column {
@@ -181,12 +174,8 @@ static const plan_column_t columns[] = {
     {"schedule", "schedule", PLAN_TEXT},
     {"micro_batches", "M", PLAN_INT},
     {"stages", "S", PLAN_INT},
-    {"step_sec", "step s", PLAN_REAL},
-    {"step_p25_sec", NULL, PLAN_REAL},
-    {"step_p75_sec", NULL, PLAN_REAL},
-    {"span_sec", "span s", PLAN_REAL},
-    {"span_p25_sec", NULL, PLAN_REAL},
-    {"span_p75_sec", NULL, PLAN_REAL},
+    BENCH_SPREAD_COLUMNS("step_", "step s"),
+    BENCH_SPREAD_COLUMNS("span_", "span s"),
     {"reduction_sec", NULL, PLAN_REAL},
     {"update_sec", NULL, PLAN_REAL},
     {"bubble_ratio", "bubble", PLAN_PERCENT},
@@ -248,12 +237,8 @@ static void add_row(const bench_rig_t *rig, const measured_t *measured, plan_tab
     plan_table_text(table, rig->program.name);
     plan_table_int(table, rig->program.micro_batches);
     plan_table_int(table, rig->program.stages);
-    plan_table_real(table, step.median);
-    plan_table_real(table, step.p25);
-    plan_table_real(table, step.p75);
-    plan_table_real(table, span.median);
-    plan_table_real(table, span.p25);
-    plan_table_real(table, span.p75);
+    bench_spread_cells(table, &step);
+    bench_spread_cells(table, &span);
     plan_table_real(table, median(measured, REDUCTION));
     plan_table_real(table, median(measured, UPDATE));
     plan_table_real(table, median(measured, BUBBLE));
@@ -286,8 +271,8 @@ static dpr_status_t check_flops(bench_rig_t *rig, bench_products_t *products)
     return DPR_OK;
 }
 
-static dpr_status_t measure_row(const step_options_t *options, bench_rank_t *self, bench_rig_t *rig,
-                                plan_table_t *table)
+static dpr_status_t measure_row(const bench_rig_options_t *options, bench_rank_t *self,
+                                bench_rig_t *rig, plan_table_t *table)
 {
     measured_t measured = {.repeats = options->common.repeats};
     bench_products_t *products = NULL;
@@ -313,7 +298,7 @@ static dpr_status_t measure_row(const step_options_t *options, bench_rank_t *sel
     return status;
 }
 
-static dpr_status_t measure_all(const step_options_t *options, bench_rank_t *self,
+static dpr_status_t measure_all(const bench_rig_options_t *options, bench_rank_t *self,
                                 bench_machine_t *machine, plan_table_t *table,
                                 dpr_model_config_t *model)
 {
@@ -338,7 +323,7 @@ static dpr_status_t measure_all(const step_options_t *options, bench_rank_t *sel
     return DPR_OK;
 }
 
-static dpr_status_t report(const step_options_t *options, const bench_machine_t *machine,
+static dpr_status_t report(const bench_rig_options_t *options, const bench_machine_t *machine,
                            const dpr_model_config_t *model, plan_table_t *facts,
                            const plan_table_t *table)
 {
@@ -353,7 +338,7 @@ static dpr_status_t report(const step_options_t *options, const bench_machine_t 
 
 static dpr_status_t run(const void *arguments, bench_rank_t *self)
 {
-    const step_options_t *options = arguments;
+    const bench_rig_options_t *options = arguments;
     bench_machine_t machine;
     dpr_model_config_t model = {0};
     plan_table_t *table = NULL;
@@ -380,44 +365,26 @@ close_machine:
     return status;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    step_options_t *options = state->input;
-    (void)arg;
-    if (key != ARGP_KEY_INIT) {
-        return ARGP_ERR_UNKNOWN;
-    }
-    state->child_inputs[0] = &options->load;
-    state->child_inputs[1] = &options->common;
-    return 0;
-}
-
-static const struct argp_child children[] = {
-    {.argp = &bench_load_argp}, {.argp = &bench_common_argp}, {0}};
-
 static const struct argp argp = {
-    .parser = parse,
-    .children = children,
+    .parser = bench_rig_options_parse,
+    .children = bench_load_children,
     .doc = "Times whole training steps beside the bare products of the same program, which "
            "alternate with them.\vefficiency: the bound, which is what the products alone take on "
            "the same cores, over the span of the schedule; with update: over the whole step. "
            "scheduler and copies: CPU time of the thread that enqueues and of the threads that "
            "move a step's messages, over the step (copies: under a launcher only). host, wire, "
-           "buffer: the "
-           "ledger's causes, of the span. overhead: their sum, which counts twice what overlaps."};
+           "buffer: the ledger's causes, of the span. overhead: their sum, which counts twice what "
+           "overlaps."};
 
-static void set_defaults(void *arguments)
+static void set_defaults(void *options)
 {
-    step_options_t *options = arguments;
-    options->common = (bench_common_t){
-        .device = "auto", .clock = "auto", .ranks = 1, .repeats = 20, .warm_up = 3};
-    bench_load_default(&options->load);
+    bench_rig_options_default(options, 1, 20, 3);
 }
 
 const bench_command_t bench_step_command = {
     .name = "step",
     .summary = "a training step: samples/s, efficiency, what overhead there is",
-    .options_bytes = sizeof(step_options_t),
+    .options_bytes = sizeof(bench_rig_options_t),
     .set_defaults = set_defaults,
     .argp = &argp,
     .run = run,

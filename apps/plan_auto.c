@@ -1,7 +1,5 @@
 /* dualpipe_plan auto: the scheduler, beside the fixed schedules and the bound. */
 #include <errno.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "apps/plan.h"
@@ -10,120 +8,71 @@
 #include "models/auto.h"
 #include "schedule/csv.h"
 
-enum key {
-    KEY_RANKS = 0x2000,
-    KEY_MICRO_BATCHES,
-    KEY_PLACEMENT,
-    KEY_ACTIVATIONS,
-    KEY_BUDGET,
-    KEY_ITERATIONS,
-    KEY_SEED,
-    KEY_CSV,
-    KEY_JSON,
-};
-
 static const double most_seconds = 3600.0;
 
 typedef struct options {
     dpr_auto_request_t request;
     bool has_budget;
-    bool has_activations;
     const char *file;
-    plan_format_t format;
+    bool json;
 } options_t;
 
-static dpr_status_t parse_placement(const char *text, dpr_auto_placement_t *placement)
+static dpr_status_t take_placement(const option_row_t *row, char *text, void *into)
 {
+    dpr_auto_request_t *request = into;
     for (int i = 0; i <= DPR_AUTO_PLACEMENTS; i++) {
         if (strcmp(text, dpr_auto_placement_name((dpr_auto_placement_t)i)) == 0) {
-            *placement = (dpr_auto_placement_t)i;
+            request->placement = (dpr_auto_placement_t)i;
             return DPR_OK;
         }
     }
-    return dpr_fail(DPR_ERR_INVALID,
-                    "--placement '%s': expected one of any, v, one-to-one, bidirectional", text);
+    return dpr_fail(DPR_ERR_INVALID, "--%s '%s': expected one of any, v, one-to-one, bidirectional",
+                    row->name, text);
 }
 
-static dpr_status_t parse_iterations(const char *text, int64_t *iterations)
+static dpr_status_t take_iterations(const option_row_t *row, char *text, void *into)
 {
+    dpr_auto_request_t *request = into;
     uint64_t value;
-    DPR_TRY(plan_parse_count("iterations", text, 1, UINT64_C(1000000000000), &value));
-    *iterations = (int64_t)value;
+    DPR_TRY(plan_parse_count(row->name, text, 1, UINT64_C(1000000000000), &value));
+    request->iterations = (int64_t)value;
     return DPR_OK;
 }
 
-static dpr_status_t parse_option(int key, const char *arg, options_t *options)
+static dpr_status_t take_budget(const option_row_t *row, char *text, void *into)
 {
-    dpr_auto_request_t *request = &options->request;
-    switch (key) {
-    case KEY_RANKS:
-        return plan_parse_int("ranks", arg, 1, DPR_AUTO_MAX_RANKS, &request->ranks);
-    case KEY_MICRO_BATCHES:
-        return plan_parse_int("micro-batches", arg, 1, DPR_MAX_MICRO_BATCHES,
-                              &request->micro_batches);
-    case KEY_PLACEMENT:
-        return parse_placement(arg, &request->placement);
-    case KEY_ACTIVATIONS:
-        options->has_activations = true;
-        return plan_parse_int("activations", arg, 1, DPR_MAX_CELLS, &request->activations);
-    case KEY_BUDGET:
-        options->has_budget = true;
-        return plan_parse_real("budget", arg, 0.0, most_seconds, &request->budget_sec);
-    case KEY_ITERATIONS:
-        return parse_iterations(arg, &request->iterations);
-    case KEY_SEED:
-        return plan_parse_count("seed", arg, 0, UINT64_MAX, &request->seed);
-    default:
-        return DPR_OK;
-    }
+    options_t *options = into;
+    options->has_budget = true;
+    return plan_parse_real(row->name, text, 0.0, most_seconds, &options->request.budget_sec);
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->request.costs;
-        return 0;
-    case KEY_CSV:
-        options->file = arg;
-        return 0;
-    case KEY_JSON:
-        options->format = PLAN_FORMAT_JSON;
-        return 0;
-    default:
-        return key >= KEY_RANKS && key <= KEY_SEED
-                   ? plan_argp_error(parse_option(key, arg, options))
-                   : ARGP_ERR_UNKNOWN;
-    }
-}
+static const option_row_t request_options[] = {
+    {"ranks", "P", "Number of pipeline ranks", OPTION_FIELD(dpr_auto_request_t, ranks), 1,
+     DPR_AUTO_MAX_RANKS},
+    {"micro-batches", "M", "Micro-batches a step", OPTION_FIELD(dpr_auto_request_t, micro_batches),
+     1, DPR_MAX_MICRO_BATCHES},
+    {"placement", "NAME",
+     "any (default): whichever of these is shortest; v: rank r holds stages r and 2P-1-r; "
+     "one-to-one: stage s on rank s; bidirectional: as dualpipe, every stage on two ranks, which "
+     "takes twice the parameters",
+     .take = take_placement},
+    {"activations", "N",
+     "Most saved sets that a rank may hold, each of one of the placement's stages, with any of 1/P "
+     "of the model (default: what dualpipe needs, P+1 micro-batches: 2P+2 for v, else P+1)",
+     OPTION_FIELD(dpr_auto_request_t, activations), 1, DPR_MAX_CELLS},
+    {"iterations", "N",
+     "Moves that the search may try: with no --budget the result is the same every time",
+     .take = take_iterations},
+    {"seed", "N", "Of the search (default 1)",
+     OPTION_BY(option_take_seed, dpr_auto_request_t, seed)},
+    {0},
+};
 
-static const struct argp_option own_options[] = {
-    {.name = "ranks", .key = KEY_RANKS, .arg = "P", .doc = "Number of pipeline ranks"},
-    {.name = "micro-batches", .key = KEY_MICRO_BATCHES, .arg = "M", .doc = "Micro-batches a step"},
-    {.name = "placement",
-     .key = KEY_PLACEMENT,
-     .arg = "NAME",
-     .doc = "any (default): whichever of these is shortest; v: rank r holds stages r and 2P-1-r; "
-            "one-to-one: stage s on rank s; bidirectional: as dualpipe, every stage on two ranks, "
-            "which takes twice the parameters"},
-    {.name = "activations",
-     .key = KEY_ACTIVATIONS,
-     .arg = "N",
-     .doc = "Most saved sets that a rank may hold, each of one of the placement's stages, with any "
-            "of 1/P of the model (default: what dualpipe needs, P+1 micro-batches: 2P+2 for v, "
-            "else P+1)"},
-    {.name = "budget",
-     .key = KEY_BUDGET,
-     .arg = "SECONDS",
-     .doc = "Time for the search (default 2, or no limit with --iterations)"},
-    {.name = "iterations",
-     .key = KEY_ITERATIONS,
-     .arg = "N",
-     .doc = "Moves that the search may try: with no --budget the result is the same every time"},
-    {.name = "seed", .key = KEY_SEED, .arg = "N", .doc = "Of the search (default 1)"},
-    {.name = "csv", .key = KEY_CSV, .arg = "FILE", .doc = "Write the program to a file"},
-    {.name = "json", .key = KEY_JSON, .doc = "Print JSON"},
+static const option_row_t own_options[] = {
+    {"budget", "SECONDS", "Time for the search (default 2, or no limit with --iterations)",
+     .take = take_budget},
+    {"csv", "FILE", "Write the program to a file", OPTION_FIELD(options_t, file)},
+    {"json", NULL, "Print JSON", OPTION_FIELD(options_t, json)},
     {0},
 };
 
@@ -131,8 +80,7 @@ static const char doc[] =
     "Searches the program with the shortest step for given costs and a limit on activations, and "
     "shows it beside the fixed schedules and the bound that no program of the placements searched "
     "beats. Costs are of one of P stages. It is never worse than the best fixed schedule within "
-    "the "
-    "limit, which it returns where it finds no better; with --placement only those of that "
+    "the limit, which it returns where it finds no better; with --placement only those of that "
     "placement count."
     "\vExamples:\n"
     "  dualpipe_plan auto --ranks 8 --micro-batches 32 --cost F=1,I=1.2,W=0.8,wire=0.1\n"
@@ -169,8 +117,6 @@ static const plan_column_t rival_columns[] = {
     {"auto_shorter_by", "auto is shorter by", PLAN_REAL},
     {"auto_shorter_ratio", "", PLAN_PERCENT},
 };
-
-enum { FACTS, RIVALS, TABLES };
 
 static void fill_facts(const options_t *options, const dpr_auto_report_t *report,
                        plan_table_t *facts)
@@ -216,25 +162,21 @@ static void fill_rivals(const dpr_auto_report_t *report, plan_table_t *table)
     }
 }
 
+enum { FACTS, RIVALS, TABLES };
+
+static const plan_shape_t shapes[TABLES] = {PLAN_SHAPE(fact_columns), PLAN_SHAPE(rival_columns)};
+
 static dpr_status_t print_report(const options_t *options, const dpr_auto_report_t *report)
 {
-    plan_table_t *tables[TABLES] = {NULL};
-    dpr_status_t status;
-    DPR_TRY_GOTO(plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0],
-                                   &tables[FACTS]),
-                 destroy_tables);
-    DPR_TRY_GOTO(plan_table_create(rival_columns, sizeof rival_columns / sizeof rival_columns[0],
-                                   &tables[RIVALS]),
-                 destroy_tables);
+    plan_table_t *tables[TABLES];
+    DPR_TRY(plan_tables_create(shapes, TABLES, tables));
     fill_facts(options, report, tables[FACTS]);
     fill_rivals(report, tables[RIVALS]);
     const plan_section_t sections[] = {{"schedules", NULL, tables[RIVALS]}};
-    status = plan_report_write(options->format, "dualpipe-plan-auto", tables[FACTS], sections, 1,
-                               stdout);
-destroy_tables:
-    for (int i = 0; i < TABLES; i++) {
-        plan_table_destroy(tables[i]);
-    }
+    const dpr_status_t status =
+        plan_report_write(options->json ? PLAN_FORMAT_JSON : PLAN_FORMAT_TEXT, "dualpipe-plan-auto",
+                          tables[FACTS], sections, 1, stdout);
+    plan_tables_destroy(tables, TABLES);
     return status;
 }
 
@@ -257,7 +199,7 @@ static dpr_status_t complete(options_t *options)
     DPR_TRY(plan_expect_int("ranks", request->ranks, 1, DPR_AUTO_MAX_RANKS));
     DPR_TRY(plan_expect_int("micro-batches", request->micro_batches, 1, DPR_MAX_MICRO_BATCHES));
     const int least = dpr_auto_least_activations(request->placement);
-    if (options->has_activations && request->activations < least) {
+    if (request->activations > 0 && request->activations < least) {
         return dpr_fail(DPR_ERR_INVALID,
                         "--activations %d: placement %s needs at least %d, expected %d to %d",
                         request->activations, dpr_auto_placement_name(request->placement), least,
@@ -269,8 +211,9 @@ static dpr_status_t complete(options_t *options)
     return DPR_OK;
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    options_t *options = arguments;
     DPR_TRY(complete(options));
     dpr_program_t program;
     dpr_auto_report_t report;
@@ -286,14 +229,18 @@ static dpr_status_t run(options_t *options)
     return status;
 }
 
-int plan_auto_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_cost_argp}, {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.request = DPR_AUTO_REQUEST_DEFAULT};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {request_options, .offset = offsetof(options_t, request)},
+    {.rows = own_options},
+    {plan_cost_options, .offset = offsetof(options_t, request.costs)},
+    {0},
+};
+
+const plan_command_t plan_auto_command = {
+    .name = "auto",
+    .summary = "the best program that a scheduler finds within limits",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.request = DPR_AUTO_REQUEST_DEFAULT},
+    .run = run,
+};

@@ -1,7 +1,6 @@
 /* dualpipe_plan bubbles: closed forms of the bubble beside the simulated one, schedule by schedule.
  */
 #include <math.h>
-#include <string.h>
 
 #include "apps/plan.h"
 #include "apps/plan_options.h"
@@ -9,8 +8,6 @@
 #include "models/analysis.h"
 #include "models/compare.h"
 #include "models/published.h"
-
-enum key { KEY_STAGES = 0x2000, KEY_TARGET, KEY_TABLE };
 
 typedef struct options {
     plan_schedules_t schedules;
@@ -21,47 +18,22 @@ typedef struct options {
     bool table;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->schedules;
-        state->child_inputs[1] = &options->costs;
-        state->child_inputs[2] = &options->format;
-        return 0;
-    case KEY_STAGES:
-        return plan_argp_error(plan_parse_int("stages", arg, 1, DPR_MAX_STAGES, &options->stages));
-    case KEY_TARGET:
-        return plan_argp_error(plan_parse_real("target", arg, 1e-6, 0.999999, &options->target));
-    case KEY_TABLE:
-        options->table = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "stages",
-     .key = KEY_STAGES,
-     .arg = "S",
-     .doc = "Stages of the model, instead of --ranks: each schedule gets as many ranks as hold S"},
-    {.name = "target",
-     .key = KEY_TARGET,
-     .arg = "RATIO",
-     .doc = "Also find the fewest micro-batches with a simulated bubble ratio of at most RATIO"},
-    {.name = "table",
-     .key = KEY_TABLE,
-     .doc = "Print the published table for --stages instead: bubble, parameters, activations and "
-            "devices"},
+static const option_row_t own_options[] = {
+    {"stages", "S",
+     "Stages of the model, instead of --ranks: each schedule gets as many ranks as hold S",
+     OPTION_FIELD(options_t, stages), 1, DPR_MAX_STAGES},
+    {"target", "RATIO",
+     "Also find the fewest micro-batches with a simulated bubble ratio of at most RATIO",
+     OPTION_FIELD(options_t, target), 1e-6, 0.999999},
+    {"table", NULL,
+     "Print the published table for --stages instead: bubble, parameters, activations and devices",
+     OPTION_FIELD(options_t, table)},
     {0},
 };
 
 static const char doc[] =
     "Compares the bubbles of schedules: the closed form beside the simulation, and whether the "
-    "form "
-    "is exact, a bound or an approximation for these costs. Costs are of one stage."
+    "form is exact, a bound or an approximation for these costs. Costs are of one stage."
     "\vExamples:\n"
     "  dualpipe_plan bubbles --stages 4 --micro-batches 16\n"
     "  dualpipe_plan bubbles --ranks 8 --micro-batches 32 --cost I=1.1,W=0.7\n"
@@ -93,17 +65,9 @@ static void fill_published(const dpr_published_t *row, plan_table_t *table)
     plan_table_text(table, row->parameters == 1 ? "1x" : "2x");
     plan_table_int(table, row->parameters);
     plan_table_text(table, row->activation_formula);
-    if (row->applies) {
-        plan_table_int(table, row->activations);
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_int_if(table, row->applies, row->activations);
     plan_table_text(table, row->device_formula);
-    if (row->applies) {
-        plan_table_int(table, row->devices);
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_int_if(table, row->applies, row->devices);
     plan_table_text(table, published_note(row));
 }
 
@@ -112,33 +76,32 @@ static const plan_column_t published_facts[] = {
     {"cost_w", "W", PLAN_REAL},          {"cost_fb", "F&B", PLAN_REAL},
 };
 
-static dpr_status_t print_published(const options_t *options)
+static void fill_published_facts(const options_t *options, plan_table_t *facts)
 {
-    dpr_published_t rows[DPR_PUBLISHED_ROWS];
-    plan_table_t *table;
-    plan_table_t *facts = NULL;
-    DPR_TRY(plan_expect_int("stages", options->stages, 1, DPR_MAX_STAGES));
-    DPR_TRY(dpr_published_table(options->stages, &options->costs, rows));
-    DPR_TRY(plan_table_create(published_columns,
-                              sizeof published_columns / sizeof published_columns[0], &table));
-    dpr_status_t status;
-    DPR_TRY_GOTO(plan_table_create(published_facts,
-                                   sizeof published_facts / sizeof published_facts[0], &facts),
-                 destroy_tables);
     plan_table_int(facts, options->stages);
     plan_table_real(facts, options->costs.f);
     plan_table_real(facts, dpr_uniform_b(&options->costs));
     plan_table_real(facts, options->costs.w);
     plan_table_real(facts, dpr_uniform_fb(&options->costs));
+}
+
+static dpr_status_t print_published(const options_t *options)
+{
+    static const plan_shape_t shapes[] = {PLAN_SHAPE(published_facts),
+                                          PLAN_SHAPE(published_columns)};
+    dpr_published_t rows[DPR_PUBLISHED_ROWS];
+    plan_table_t *tables[2];
+    DPR_TRY(plan_expect_int("stages", options->stages, 1, DPR_MAX_STAGES));
+    DPR_TRY(dpr_published_table(options->stages, &options->costs, rows));
+    DPR_TRY(plan_tables_create(shapes, 2, tables));
+    fill_published_facts(options, tables[0]);
     for (int i = 0; i < DPR_PUBLISHED_ROWS; i++) {
-        fill_published(&rows[i], table);
+        fill_published(&rows[i], tables[1]);
     }
-    const plan_section_t section = {"schedules", NULL, table};
-    status =
-        plan_report_write(options->format, "dualpipe-plan-published", facts, &section, 1, stdout);
-destroy_tables:
-    plan_table_destroy(facts);
-    plan_table_destroy(table);
+    const plan_section_t section = {"schedules", NULL, tables[1]};
+    const dpr_status_t status = plan_report_write(options->format, "dualpipe-plan-published",
+                                                  tables[0], &section, 1, stdout);
+    plan_tables_destroy(tables, 2);
     return status;
 }
 
@@ -167,11 +130,6 @@ static const plan_column_t target_columns[] = {
     {"bubble_ratio", "bubble ratio", PLAN_PERCENT},
 };
 
-static const plan_column_t reason_columns[] = {
-    {"schedule", "not possible", PLAN_TEXT},
-    {"reason", "", PLAN_TEXT},
-};
-
 static const plan_column_t condition_columns[] = {
     {"schedule", "closed form is exact for", PLAN_TEXT},
     {"condition", "", PLAN_TEXT},
@@ -179,12 +137,7 @@ static const plan_column_t condition_columns[] = {
 
 static const plan_column_t fact_columns[] = {
     {"micro_batches", "micro-batches", PLAN_INT},
-    {"cost_f", "F", PLAN_REAL},
-    {"cost_i", "I", PLAN_REAL},
-    {"cost_w", "W", PLAN_REAL},
-    {"cost_b", "B", PLAN_REAL},
-    {"cost_fb", "F&B", PLAN_REAL},
-    {"cost_wire", "wire", PLAN_REAL},
+    PLAN_COST_COLUMNS,
     {"target", NULL, PLAN_REAL},
 };
 
@@ -197,39 +150,24 @@ typedef struct bubbles {
 
 static dpr_status_t create_tables(bubbles_t *bubbles)
 {
-    static const struct {
-        const plan_column_t *columns;
-        int count;
-    } kinds[TABLES] = {
-        [FACTS] = {fact_columns, sizeof fact_columns / sizeof fact_columns[0]},
-        [ROWS] = {columns, sizeof columns / sizeof columns[0]},
-        [TARGETS] = {target_columns, sizeof target_columns / sizeof target_columns[0]},
-        [CONDITIONS] = {condition_columns, sizeof condition_columns / sizeof condition_columns[0]},
-        [REASONS] = {reason_columns, sizeof reason_columns / sizeof reason_columns[0]},
+    const plan_shape_t shapes[TABLES] = {
+        [FACTS] = PLAN_SHAPE(fact_columns),     [ROWS] = PLAN_SHAPE(columns),
+        [TARGETS] = PLAN_SHAPE(target_columns), [CONDITIONS] = PLAN_SHAPE(condition_columns),
+        [REASONS] = plan_reason_shape,
     };
-    for (int i = 0; i < TABLES; i++) {
-        DPR_TRY(plan_table_create(kinds[i].columns, kinds[i].count, &bubbles->tables[i]));
-    }
-    return DPR_OK;
+    return plan_tables_create(shapes, TABLES, bubbles->tables);
 }
 
 static void fill_facts(const options_t *options, plan_table_t *facts)
 {
-    const dpr_uniform_costs_t *costs = &options->costs;
     plan_table_int(facts, options->schedules.micro_batches);
-    plan_table_real(facts, costs->f);
-    plan_table_real(facts, costs->i);
-    plan_table_real(facts, costs->w);
-    plan_table_real(facts, dpr_uniform_b(costs));
-    plan_table_real(facts, dpr_uniform_fb(costs));
-    plan_table_real(facts, costs->wire);
+    plan_table_costs(facts, &options->costs);
     plan_table_real(facts, options->target > 0.0 ? options->target : NAN);
 }
 
 static void add_reason(bubbles_t *bubbles, const char *schedule, const char *reason)
 {
-    plan_table_text(bubbles->tables[REASONS], schedule);
-    plan_table_text(bubbles->tables[REASONS], reason);
+    plan_reason_add(bubbles->tables[REASONS], schedule, reason);
 }
 
 static void add_row(bubbles_t *bubbles, const dpr_comparison_t *found, int ranks, int for_target)
@@ -251,16 +189,8 @@ static void add_row(bubbles_t *bubbles, const dpr_comparison_t *found, int ranks
     plan_table_real(table, found->bubble_ratio);
     plan_table_int(table, found->stages_per_rank);
     plan_table_int(table, found->peak_activations);
-    if (for_target > 0) {
-        plan_table_int(table, for_target);
-    } else {
-        plan_table_none(table);
-    }
-    if (has) {
-        plan_table_text(table, form->condition);
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_int_if(table, for_target > 0, for_target);
+    plan_table_text_if(table, has ? form->condition : NULL);
     if (has && form->exactness != DPR_EXACT) {
         plan_table_text(bubbles->tables[CONDITIONS], found->schedule);
         plan_table_text(bubbles->tables[CONDITIONS], form->condition);
@@ -284,7 +214,6 @@ static dpr_status_t find_target(bubbles_t *bubbles, const char *schedule, int ra
         dpr_micro_batches_for_ratio(schedule, ranks, &options->costs, options->target, &point);
     dpr_log_capture_end(&capture);
     if (status == DPR_ERR_INVALID) {
-        reason[strcspn(reason, "\n")] = '\0';
         add_reason(bubbles, schedule, reason);
         return DPR_OK;
     }
@@ -338,7 +267,7 @@ static dpr_status_t print_bubbles(const options_t *options)
 {
     bubbles_t bubbles = {.options = options};
     dpr_status_t status;
-    DPR_TRY_GOTO(create_tables(&bubbles), destroy_tables);
+    DPR_TRY(create_tables(&bubbles));
     fill_facts(options, bubbles.tables[FACTS]);
     for (int i = 0; i < options->schedules.count; i++) {
         DPR_TRY_GOTO(add_schedule(&bubbles, options->schedules.names[i]), destroy_tables);
@@ -357,14 +286,13 @@ static dpr_status_t print_bubbles(const options_t *options)
         status = plan_expect_some(plan_table_rows(bubbles.tables[ROWS]), &options->schedules);
     }
 destroy_tables:
-    for (int i = 0; i < TABLES; i++) {
-        plan_table_destroy(bubbles.tables[i]);
-    }
+    plan_tables_destroy(bubbles.tables, TABLES);
     return status;
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    options_t *options = arguments;
     if (options->table) {
         return print_published(options);
     }
@@ -377,17 +305,19 @@ static dpr_status_t run(options_t *options)
     return print_bubbles(options);
 }
 
-int plan_bubbles_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_schedules_argp},
-                                                 {.argp = &plan_cost_argp},
-                                                 {.argp = &plan_output_argp},
-                                                 {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.costs = DPR_UNIFORM_COSTS_DEFAULT};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_schedules_options, .offset = offsetof(options_t, schedules)},
+    {plan_cost_options, .offset = offsetof(options_t, costs)},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_bubbles_command = {
+    .name = "bubbles",
+    .summary = "closed forms beside the simulation, and the published table",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.costs = DPR_UNIFORM_COSTS_DEFAULT},
+    .run = run,
+};

@@ -1,7 +1,6 @@
 /* The report of dualpipe_plan comm. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "apps/plan_comm.h"
 #include "base/log.h"
@@ -71,11 +70,6 @@ static const plan_column_t crossover_columns[] = {
 /* More pairs than these are for programs: a person sees those that change places. */
 enum { MOST_PAIRS_SHOWN = 10 };
 
-static const plan_column_t reason_columns[] = {
-    {"schedule", "not possible", PLAN_TEXT},
-    {"reason", "", PLAN_TEXT},
-};
-
 typedef struct entry {
     const char *name;
     bool generated;
@@ -92,21 +86,12 @@ typedef struct report {
 
 static dpr_status_t create_tables(report_t *report)
 {
-    static const struct {
-        const plan_column_t *columns;
-        int count;
-    } kinds[TABLES] = {
-        [FACTS] = {fact_columns, sizeof fact_columns / sizeof fact_columns[0]},
-        [SCHEDULES] = {schedule_columns, sizeof schedule_columns / sizeof schedule_columns[0]},
-        [CHANNELS] = {channel_columns, sizeof channel_columns / sizeof channel_columns[0]},
-        [RANKS] = {rank_columns, sizeof rank_columns / sizeof rank_columns[0]},
-        [CROSSOVERS] = {crossover_columns, sizeof crossover_columns / sizeof crossover_columns[0]},
-        [REASONS] = {reason_columns, sizeof reason_columns / sizeof reason_columns[0]},
+    const plan_shape_t shapes[TABLES] = {
+        [FACTS] = PLAN_SHAPE(fact_columns),           [SCHEDULES] = PLAN_SHAPE(schedule_columns),
+        [CHANNELS] = PLAN_SHAPE(channel_columns),     [RANKS] = PLAN_SHAPE(rank_columns),
+        [CROSSOVERS] = PLAN_SHAPE(crossover_columns), [REASONS] = plan_reason_shape,
     };
-    for (int i = 0; i < TABLES; i++) {
-        DPR_TRY(plan_table_create(kinds[i].columns, kinds[i].count, &report->tables[i]));
-    }
-    return DPR_OK;
+    return plan_tables_create(shapes, TABLES, report->tables);
 }
 
 /* ---- Programs ---- */
@@ -131,15 +116,7 @@ static dpr_status_t add_program(report_t *report, const dpr_program_t *program, 
 static dpr_status_t add_schedule(report_t *report, const char *name)
 {
     const plan_schedules_t *asked = &report->comm->schedules;
-    char reason[512];
-    dpr_log_capture_t capture;
-    dpr_log_capture_begin(&capture, reason, sizeof reason);
-    const dpr_status_t allowed = dpr_schedule_check(name, asked->ranks, asked->micro_batches);
-    dpr_log_capture_end(&capture);
-    if (allowed != DPR_OK) {
-        reason[strcspn(reason, "\n")] = '\0';
-        plan_table_text(report->tables[REASONS], name);
-        plan_table_text(report->tables[REASONS], reason);
+    if (!plan_schedules_allow(asked, name, report->tables[REASONS])) {
         return DPR_OK;
     }
     const int64_t cells =
@@ -276,11 +253,7 @@ static void fill_closed_form(const entry_t *entry, plan_table_t *table)
                                                entry->name, entry->graph->ranks,
                                                entry->graph->micro_batches, &messages) == DPR_OK;
     dpr_log_capture_end(&capture);
-    if (known) {
-        plan_table_int(table, messages);
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_int_if(table, known, messages);
 }
 
 static dpr_status_t fill_schedule(report_t *report, const entry_t *entry,
@@ -414,11 +387,7 @@ static void fill_facts(report_t *report)
     plan_table_real(facts, comm->latency);
     plan_table_real(facts, comm->tolerance);
     plan_table_int(facts, comm->replicas);
-    if (comm->gradient_bytes > 0) {
-        plan_table_int(facts, comm->gradient_bytes);
-    } else {
-        plan_table_none(facts);
-    }
+    plan_table_int_if(facts, comm->gradient_bytes > 0, comm->gradient_bytes);
     plan_table_real(facts, comm->crossover ? most_wire(comm) : NAN);
 }
 
@@ -440,7 +409,6 @@ static dpr_status_t write_report(const report_t *report)
 
 static dpr_status_t play(report_t *report)
 {
-    DPR_TRY(create_tables(report));
     DPR_TRY(check_asked(report));
     DPR_TRY(add_all(report));
     DPR_TRY(check_work(report));
@@ -457,12 +425,13 @@ dpr_status_t plan_comm_report(const plan_comm_t *comm)
     report_t *report;
     DPR_TRY(dpr_calloc(1, sizeof *report, &report));
     report->comm = comm;
-    const dpr_status_t status = play(report);
+    dpr_status_t status = create_tables(report);
+    if (status == DPR_OK) {
+        status = play(report);
+        plan_tables_destroy(report->tables, TABLES);
+    }
     for (int i = 0; i < report->count; i++) {
         dpr_graph_destroy(report->entries[i].graph);
-    }
-    for (int i = 0; i < TABLES; i++) {
-        plan_table_destroy(report->tables[i]);
     }
     free(report);
     return status;

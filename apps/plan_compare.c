@@ -11,8 +11,6 @@
 #include "models/compare.h"
 #include "schedule/csv.h"
 
-enum key { KEY_FILE = 0x2000, KEY_OWN_STAGES, KEY_SORT };
-
 typedef struct options {
     plan_schedules_t schedules;
     dpr_uniform_costs_t costs;
@@ -23,40 +21,14 @@ typedef struct options {
     bool sort;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->schedules;
-        state->child_inputs[1] = &options->costs;
-        state->child_inputs[2] = &options->model;
-        state->child_inputs[3] = &options->format;
-        return 0;
-    case KEY_FILE:
-        options->file = arg;
-        return 0;
-    case KEY_OWN_STAGES:
-        options->own_stages = true;
-        return 0;
-    case KEY_SORT:
-        options->sort = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "schedule-file",
-     .key = KEY_FILE,
-     .arg = "CSV",
-     .doc = "A program to compare with them, of the same ranks and micro-batches"},
-    {.name = "own-stages",
-     .key = KEY_OWN_STAGES,
-     .doc = "Costs are of each schedule's own stages. Without it the model is the same for all: "
-            "costs are of one of P stages, and where a schedule cuts it into 2P they are halved"},
-    {.name = "sort", .key = KEY_SORT, .doc = "Shortest step first"},
+static const option_row_t own_options[] = {
+    {"schedule-file", "CSV", "A program to compare with them, of the same ranks and micro-batches",
+     OPTION_FIELD(options_t, file)},
+    {"own-stages", NULL,
+     "Costs are of each schedule's own stages. Without it the model is the same for all: costs are "
+     "of one of P stages, and where a schedule cuts it into 2P they are halved",
+     OPTION_FIELD(options_t, own_stages)},
+    {"sort", NULL, "Shortest step first", OPTION_FIELD(options_t, sort)},
     {0},
 };
 
@@ -101,20 +73,10 @@ static const plan_column_t *columns_for(bool has_model)
     return with_model;
 }
 
-static const plan_column_t reason_columns[] = {
-    {"schedule", "not possible", PLAN_TEXT},
-    {"reason", "", PLAN_TEXT},
-};
-
 static const plan_column_t fact_columns[] = {
     {"ranks", "ranks", PLAN_INT},
     {"micro_batches", "micro-batches", PLAN_INT},
-    {"cost_f", "F", PLAN_REAL},
-    {"cost_i", "I", PLAN_REAL},
-    {"cost_w", "W", PLAN_REAL},
-    {"cost_b", "B", PLAN_REAL},
-    {"cost_fb", "F&B", PLAN_REAL},
-    {"cost_wire", "wire", PLAN_REAL},
+    PLAN_COST_COLUMNS,
     {"costs_are_of", "costs are of", PLAN_TEXT},
 };
 
@@ -131,10 +93,12 @@ typedef struct compare {
 static dpr_status_t create_tables(compare_t *compare)
 {
     const bool has_model = plan_model_is_given(&compare->options->model);
-    DPR_TRY(plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0],
-                              &compare->tables[FACTS]));
-    DPR_TRY(plan_table_create(columns_for(has_model), COLUMNS, &compare->tables[ROWS]));
-    return plan_table_create(reason_columns, 2, &compare->tables[REASONS]);
+    const plan_shape_t shapes[TABLES] = {
+        [FACTS] = PLAN_SHAPE(fact_columns),
+        [ROWS] = {columns_for(has_model), COLUMNS},
+        [REASONS] = plan_reason_shape,
+    };
+    return plan_tables_create(shapes, TABLES, compare->tables);
 }
 
 static dpr_status_t configure(compare_t *compare)
@@ -209,26 +173,11 @@ static void sort_rows(compare_t *compare)
 static void fill_facts(const compare_t *compare)
 {
     plan_table_t *facts = compare->tables[FACTS];
-    const dpr_uniform_costs_t *costs = &compare->options->costs;
     plan_table_int(facts, compare->config.ranks);
     plan_table_int(facts, compare->config.micro_batches);
-    plan_table_real(facts, costs->f);
-    plan_table_real(facts, costs->i);
-    plan_table_real(facts, costs->w);
-    plan_table_real(facts, dpr_uniform_b(costs));
-    plan_table_real(facts, dpr_uniform_fb(costs));
-    plan_table_real(facts, costs->wire);
+    plan_table_costs(facts, &compare->options->costs);
     plan_table_text(facts, compare->options->own_stages ? "one stage of each schedule"
                                                         : "one of P stages");
-}
-
-static void fill_bytes(plan_table_t *table, bool has, int64_t bytes)
-{
-    if (has) {
-        plan_table_int(table, bytes);
-    } else {
-        plan_table_none(table);
-    }
 }
 
 static void fill_row(const compare_t *compare, const dpr_comparison_t *found, double longest)
@@ -242,19 +191,16 @@ static void fill_row(const compare_t *compare, const dpr_comparison_t *found, do
     plan_table_real(table, found->bubble_sec);
     plan_table_real(table, found->bubble_ratio);
     plan_table_real(table, found->has_closed_form ? found->closed_form.bubble_sec : NAN);
-    if (found->has_closed_form) {
-        plan_table_text(table, dpr_exactness_name(found->closed_form.exactness));
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_text_if(
+        table, found->has_closed_form ? dpr_exactness_name(found->closed_form.exactness) : NULL);
     plan_table_int(table, found->peak_activations);
     plan_table_real(table, found->activation_shares);
     plan_table_real(table, found->parameter_copies);
     plan_table_int(table, found->traffic.messages);
-    fill_bytes(table, has_model, found->traffic.bytes);
-    fill_bytes(table, has_model, found->most_sent_bytes);
-    fill_bytes(table, has_model, (int64_t)found->activation_bytes);
-    fill_bytes(table, has_model, (int64_t)found->memory_bytes);
+    plan_table_int_if(table, has_model, found->traffic.bytes);
+    plan_table_int_if(table, has_model, found->most_sent_bytes);
+    plan_table_int_if(table, has_model, (int64_t)found->activation_bytes);
+    plan_table_int_if(table, has_model, (int64_t)found->memory_bytes);
 }
 
 static void fill_rows(const compare_t *compare)
@@ -268,16 +214,13 @@ static void fill_rows(const compare_t *compare)
         if (found->runs) {
             fill_row(compare, found, longest);
         } else {
-            plan_table_text(compare->tables[REASONS], found->schedule);
-            plan_table_text(compare->tables[REASONS], found->reason);
+            plan_reason_add(compare->tables[REASONS], found->schedule, found->reason);
         }
     }
 }
 
 static dpr_status_t play(compare_t *compare)
 {
-    DPR_TRY(configure(compare));
-    DPR_TRY(create_tables(compare));
     DPR_TRY(compare_all(compare));
     if (compare->options->sort) {
         sort_rows(compare);
@@ -293,31 +236,35 @@ static dpr_status_t play(compare_t *compare)
     return plan_expect_some(plan_table_rows(compare->tables[ROWS]), &compare->options->schedules);
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
     compare_t *compare;
+    dpr_status_t status;
     DPR_TRY(dpr_calloc(1, sizeof *compare, &compare));
-    compare->options = options;
-    const dpr_status_t status = play(compare);
-    for (int i = 0; i < TABLES; i++) {
-        plan_table_destroy(compare->tables[i]);
-    }
+    compare->options = arguments;
+    DPR_TRY_GOTO(configure(compare), free_compare);
+    DPR_TRY_GOTO(create_tables(compare), free_compare);
+    status = play(compare);
+    plan_tables_destroy(compare->tables, TABLES);
+free_compare:
     free(compare);
     return status;
 }
 
-int plan_compare_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_schedules_argp},
-                                                 {.argp = &plan_cost_argp},
-                                                 {.argp = &plan_model_argp},
-                                                 {.argp = &plan_output_argp},
-                                                 {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.costs = DPR_UNIFORM_COSTS_DEFAULT, .model = plan_model_default()};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_schedules_options, .offset = offsetof(options_t, schedules)},
+    {plan_cost_options, .offset = offsetof(options_t, costs)},
+    {plan_model_options, .offset = offsetof(options_t, model)},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_compare_command = {
+    .name = "compare",
+    .summary = "all schedules side by side, for one model",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.costs = DPR_UNIFORM_COSTS_DEFAULT, .model = PLAN_MODEL_DEFAULT},
+    .run = run,
+};

@@ -11,99 +11,46 @@
 
 enum { SIZE_MAX_INT = 1 << 20, SEQUENCE_MAX = 1 << 24 };
 
-enum key {
-    KEY_HARDWARE = 0x5000,
-    KEY_OUTPUT,
-    KEY_PRECISION,
-    KEY_PARAMETERS,
-    KEY_LAYERS,
-    KEY_HIDDEN,
-    KEY_SEQUENCE,
-    KEY_OPTIMIZER,
-    KEY_FB_FACTOR,
-    KEY_MIN_RANKS,
-    KEY_MAX_RANKS,
-    KEY_MAX_DEVICES,
-    KEY_BATCH,
-    KEY_MEMORY,
-    KEY_SCHEDULE,
-    KEY_THREADS,
-};
-
 /* ---- The model and the machine ---- */
 
-plan_machine_t plan_machine_default(void)
+static dpr_status_t take_precision(const option_row_t *row, char *text, void *into)
 {
-    return (plan_machine_t){
-        .name = "h100",
-        .output = "hardware-measured.json",
-        .workload = {.precision = DPR_PRECISION_BF16, .state = DPR_STATE_ADAMW, .fb_factor = 1.0},
-    };
+    (void)row;
+    plan_machine_t *machine = into;
+    machine->has_precision = true;
+    return dpr_precision_parse(text, &machine->workload.precision);
 }
 
-static error_t parse_machine(int key, char *arg, struct argp_state *state)
+static dpr_status_t take_optimizer(const option_row_t *row, char *text, void *into)
 {
-    plan_machine_t *machine = state->input;
-    dpr_workload_t *workload = &machine->workload;
-    switch (key) {
-    case KEY_HARDWARE:
-        machine->name = arg;
-        return 0;
-    case KEY_OUTPUT:
-        machine->output = arg;
-        return 0;
-    case KEY_PRECISION:
-        machine->has_precision = true;
-        return plan_argp_error(dpr_precision_parse(arg, &workload->precision));
-    case KEY_PARAMETERS:
-        return plan_argp_error(plan_parse_count("parameters", arg, 1, UINT64_C(1000000000000000),
-                                                &workload->parameters));
-    case KEY_LAYERS:
-        return plan_argp_error(plan_parse_real("layers", arg, 1.0, 1e6, &workload->layers));
-    case KEY_HIDDEN:
-        return plan_argp_error(plan_parse_int("hidden", arg, 1, SIZE_MAX_INT, &workload->hidden));
-    case KEY_SEQUENCE:
-        return plan_argp_error(
-            plan_parse_int("sequence", arg, 1, SEQUENCE_MAX, &workload->sequence));
-    case KEY_OPTIMIZER:
-        return plan_argp_error(dpr_state_kind_parse(arg, &workload->state));
-    case KEY_FB_FACTOR:
-        return plan_argp_error(plan_parse_real("fb-factor", arg, 0.5, 1.0, &workload->fb_factor));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    return dpr_state_kind_parse(text, option_place(row, into));
 }
 
-static const struct argp_option machine_options[] = {
-    {.name = "hardware",
-     .key = KEY_HARDWARE,
-     .arg = "NAME|FILE",
-     .doc = "h100 (default), h200, a100, b200, cpu-generic, a description file, or measure: this "
-            "machine, a device being one core"},
-    {.name = "hardware-output",
-     .key = KEY_OUTPUT,
-     .arg = "FILE",
-     .doc = "Where --hardware measure writes the description (default hardware-measured.json)"},
-    {.name = "precision",
-     .key = KEY_PRECISION,
-     .arg = "NAME",
-     .doc = "fp32, tf32 or bf16 (default: bf16 where the hardware has it, else fp32)"},
-    {.name = "parameters", .key = KEY_PARAMETERS, .arg = "N", .doc = "Of the whole model: 7G"},
-    {.name = "layers",
-     .key = KEY_LAYERS,
-     .arg = "L",
-     .doc = "Default: as many as the parameters and hidden make, 12 h^2 + 13 h each"},
-    {.name = "hidden", .key = KEY_HIDDEN, .arg = "H", .doc = "Width of an activation"},
-    {.name = "sequence", .key = KEY_SEQUENCE, .arg = "S", .doc = "Tokens of a sample"},
-    {.name = "optimizer", .key = KEY_OPTIMIZER, .arg = "NAME", .doc = "adamw (default) or sgd"},
-    {.name = "fb-factor",
-     .key = KEY_FB_FACTOR,
-     .arg = "X",
-     .doc = "Time of an overlapped F&B over that of F and B, 0.5 to 1 (default 1: no gain)"},
+const option_row_t plan_machine_options[] = {
+    {"hardware", "NAME|FILE",
+     "h100 (default), h200, a100, b200, cpu-generic, a description file, or measure: this machine, "
+     "a device being one core",
+     OPTION_FIELD(plan_machine_t, name)},
+    {"hardware-output", "FILE",
+     "Where --hardware measure writes the description (default hardware-measured.json)",
+     OPTION_FIELD(plan_machine_t, output)},
+    {"precision", "NAME", "fp32, tf32 or bf16 (default: bf16 where the hardware has it, else fp32)",
+     .take = take_precision},
+    {"parameters", "N", "Of the whole model: 7G", OPTION_FIELD(plan_machine_t, workload.parameters),
+     1, 1e15},
+    {"layers", "L", "Default: as many as the parameters and hidden make, 12 h^2 + 13 h each",
+     OPTION_FIELD(plan_machine_t, workload.layers), 1.0, 1e6},
+    {"hidden", "H", "Width of an activation", OPTION_FIELD(plan_machine_t, workload.hidden), 1,
+     SIZE_MAX_INT},
+    {"sequence", "S", "Tokens of a sample", OPTION_FIELD(plan_machine_t, workload.sequence), 1,
+     SEQUENCE_MAX},
+    {"optimizer", "NAME", "adamw (default) or sgd",
+     OPTION_BY(take_optimizer, plan_machine_t, workload.state)},
+    {"fb-factor", "X",
+     "Time of an overlapped F&B over that of F and B, 0.5 to 1 (default 1: no gain)",
+     OPTION_FIELD(plan_machine_t, workload.fb_factor), 0.5, 1.0},
     {0},
 };
-
-const struct argp plan_machine_argp = {.options = machine_options, .parser = parse_machine};
 
 static dpr_status_t load_hardware(plan_machine_t *machine)
 {
@@ -136,68 +83,35 @@ dpr_status_t plan_machine_complete(plan_machine_t *machine)
     return dpr_workload_check(workload);
 }
 
-dpr_status_t plan_layout_check(const plan_source_t *source)
+/* ---- A search's limits ---- */
+
+static dpr_status_t take_memory(const option_row_t *row, char *text, void *into)
 {
-    dpr_program_t program;
-    DPR_TRY(plan_source_load(source, &program));
-    dpr_program_free(&program);
+    dpr_search_options_t *options = into;
+    uint64_t bytes;
+    DPR_TRY(plan_parse_count(row->name, text, 1, UINT64_C(1000000000000000000), &bytes));
+    options->memory_bytes = (double)bytes;
     return DPR_OK;
 }
 
-/* ---- A search's limits ---- */
-
-static error_t parse_space(int key, char *arg, struct argp_state *state)
-{
-    dpr_search_options_t *options = state->input;
-    switch (key) {
-    case KEY_MIN_RANKS:
-        return plan_argp_error(
-            plan_parse_int("min-ranks", arg, 1, DPR_MAX_RANKS, &options->min_ranks));
-    case KEY_MAX_RANKS:
-        return plan_argp_error(
-            plan_parse_int("max-ranks", arg, 1, DPR_MAX_RANKS, &options->max_ranks));
-    case KEY_MAX_DEVICES:
-        return plan_argp_error(
-            plan_parse_int("max-devices", arg, 1, SIZE_MAX_INT, &options->max_devices));
-    case KEY_BATCH:
-        return plan_argp_error(
-            plan_parse_int("batch", arg, 1, SIZE_MAX_INT, &options->global_batch));
-    case KEY_MEMORY: {
-        uint64_t bytes = 0;
-        const dpr_status_t status =
-            plan_parse_count("memory", arg, 1, UINT64_C(1000000000000000000), &bytes);
-        options->memory_bytes = (double)bytes;
-        return plan_argp_error(status);
-    }
-    case KEY_SCHEDULE:
-        options->schedule = arg;
-        return 0;
-    case KEY_THREADS:
-        return plan_argp_error(plan_parse_int("threads", arg, 0, 256, &options->threads));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option space_options[] = {
-    {.name = "min-ranks", .key = KEY_MIN_RANKS, .arg = "P", .doc = "Fewest pipeline ranks (1)"},
-    {.name = "max-ranks", .key = KEY_MAX_RANKS, .arg = "P", .doc = "Most pipeline ranks"},
-    {.name = "max-devices",
-     .key = KEY_MAX_DEVICES,
-     .arg = "N",
-     .doc = "Most devices, ranks times replicas (default: --max-ranks)"},
-    {.name = "batch", .key = KEY_BATCH, .arg = "N", .doc = "Samples of a step, all replicas"},
-    {.name = "memory",
-     .key = KEY_MEMORY,
-     .arg = "BYTES",
-     .doc = "Of a device; with K, M, G or T: powers of 1000; with Ki, Mi, Gi or Ti: of 1024 "
-            "(default: what the hardware has)"},
-    {.name = "schedule", .key = KEY_SCHEDULE, .arg = "NAME", .doc = "Only this one (default: all)"},
-    {.name = "threads", .key = KEY_THREADS, .arg = "N", .doc = "0 (default): all cores"},
+const option_row_t plan_space_options[] = {
+    {"min-ranks", "P", "Fewest pipeline ranks (1)", OPTION_FIELD(dpr_search_options_t, min_ranks),
+     1, DPR_MAX_RANKS},
+    {"max-ranks", "P", "Most pipeline ranks", OPTION_FIELD(dpr_search_options_t, max_ranks), 1,
+     DPR_MAX_RANKS},
+    {"max-devices", "N", "Most devices, ranks times replicas (default: --max-ranks)",
+     OPTION_FIELD(dpr_search_options_t, max_devices), 1, SIZE_MAX_INT},
+    {"batch", "N", "Samples of a step, all replicas",
+     OPTION_FIELD(dpr_search_options_t, global_batch), 1, SIZE_MAX_INT},
+    {"memory", "BYTES",
+     "Of a device; with K, M, G or T: powers of 1000; with Ki, Mi, Gi or Ti: of 1024 (default: "
+     "what the hardware has)",
+     .take = take_memory},
+    {"schedule", "NAME", "Only this one (default: all)",
+     OPTION_FIELD(dpr_search_options_t, schedule)},
+    {"threads", "N", "0 (default): all cores", OPTION_FIELD(dpr_search_options_t, threads), 0, 256},
     {0},
 };
-
-const struct argp plan_space_argp = {.options = space_options, .parser = parse_space};
 
 dpr_status_t plan_space_complete(dpr_search_options_t *options)
 {

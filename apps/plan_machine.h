@@ -5,8 +5,6 @@
 #ifndef DPR_APPS_PLAN_MACHINE_H
 #define DPR_APPS_PLAN_MACHINE_H
 
-#include <argp.h>
-
 #include "apps/plan.h"
 #include "apps/plan_table.h"
 #include "models/search.h"
@@ -19,25 +17,28 @@ typedef struct plan_machine {
     bool has_precision;
 } plan_machine_t;
 
-/* Input: plan_machine_t, from plan_machine_default. */
-extern const struct argp plan_machine_argp;
+#define PLAN_MACHINE_DEFAULT                                                                       \
+    {                                                                                              \
+        .name = "h100", .output = "hardware-measured.json", .workload = {                          \
+            .precision = DPR_PRECISION_BF16,                                                       \
+            .state = DPR_STATE_ADAMW,                                                              \
+            .fb_factor = 1.0                                                                       \
+        }                                                                                          \
+    }
 
-plan_machine_t plan_machine_default(void);
+/* Of a plan_machine_t. */
+extern const option_row_t plan_machine_options[];
 
 /* Reads or measures the hardware, and checks what is missing. Errors: DPR_ERR_INVALID, naming the
  * option; those of dpr_hardware_read and dpr_hardware_measure. */
 dpr_status_t plan_machine_complete(plan_machine_t *machine);
 
-/* That --schedule, --ranks and --micro-batches are there and go together. Errors: DPR_ERR_INVALID,
- * naming the option. */
-dpr_status_t plan_layout_check(const plan_source_t *source);
-
 /* plan_measure.c: measures this machine and writes its description to `path`. */
 dpr_status_t plan_measure(const char *path, dpr_hardware_t *hardware);
 
-/* --min-ranks, --max-ranks, --max-devices, --batch, --memory, --schedule, --threads. Input:
- * dpr_search_options_t, zeroed. */
-extern const struct argp plan_space_argp;
+/* --min-ranks, --max-ranks, --max-devices, --batch, --memory, --schedule, --threads. Of a
+ * dpr_search_options_t. */
+extern const option_row_t plan_space_options[];
 
 /* Defaults of what was not given. Errors: DPR_ERR_INVALID, naming the option. */
 dpr_status_t plan_space_complete(dpr_search_options_t *options);

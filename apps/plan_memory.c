@@ -10,8 +10,6 @@
 #include "base/memory.h"
 #include "schedule/csv.h"
 
-enum key { KEY_LIMIT = 0x2000, KEY_FILE, KEY_PER_RANK, KEY_EXACT };
-
 typedef struct options {
     plan_schedules_t schedules;
     plan_model_t model;
@@ -22,51 +20,19 @@ typedef struct options {
     bool exact;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->schedules;
-        state->child_inputs[1] = &options->model;
-        state->child_inputs[2] = &options->format;
-        return 0;
-    case KEY_LIMIT:
-        return plan_argp_error(
-            plan_parse_count("limit", arg, 1, UINT64_C(1) << 50, &options->limit));
-    case KEY_FILE:
-        options->file = arg;
-        return 0;
-    case KEY_PER_RANK:
-        options->per_rank = true;
-        return 0;
-    case KEY_EXACT:
-        options->exact = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "schedule-file",
-     .key = KEY_FILE,
-     .arg = "CSV",
-     .doc = "Program to read instead of --schedule, --ranks and --micro-batches"},
-    {.name = "limit",
-     .key = KEY_LIMIT,
-     .arg = "BYTES",
-     .doc =
-         "Memory of a device: say which schedules fit; with K, M, G or T: powers of 1000; with Ki, "
-         "Mi, Gi or Ti: of 1024"},
-    {.name = "per-rank",
-     .key = KEY_PER_RANK,
-     .doc = "Print every rank, as is done for a single schedule"},
-    {.name = "exact",
-     .key = KEY_EXACT,
-     .doc =
-         "MLP: all that a run of dualpipe_train holds on its device, to the byte, samples included "
-         "(on CUDA the kernels' workspaces, which depend on the GPU, come on top)"},
+static const option_row_t own_options[] = {
+    {"schedule-file", "CSV", "Program to read instead of --schedule, --ranks and --micro-batches",
+     OPTION_FIELD(options_t, file)},
+    {"limit", "BYTES",
+     "Memory of a device: say which schedules fit; with K, M, G or T: powers of 1000; with Ki, Mi, "
+     "Gi or Ti: of 1024",
+     OPTION_FIELD(options_t, limit), 1, 0x1p50},
+    {"per-rank", NULL, "Print every rank, as is done for a single schedule",
+     OPTION_FIELD(options_t, per_rank)},
+    {"exact", NULL,
+     "MLP: all that a run of dualpipe_train holds on its device, to the byte, samples included (on "
+     "CUDA the kernels' workspaces, which depend on the GPU, come on top)",
+     OPTION_FIELD(options_t, exact)},
     {0},
 };
 
@@ -108,11 +74,6 @@ static plan_column_t limited_columns[sizeof rank_columns / sizeof rank_columns[0
 
 enum { RANK_COLUMNS = sizeof rank_columns / sizeof rank_columns[0] };
 
-static const plan_column_t reason_columns[] = {
-    {"schedule", "not possible", PLAN_TEXT},
-    {"reason", "", PLAN_TEXT},
-};
-
 static const plan_column_t fact_columns[] = {
     {"ranks", "ranks", PLAN_INT},
     {"micro_batches", "micro-batches", PLAN_INT},
@@ -143,21 +104,19 @@ static dpr_status_t create_tables(memory_t *memory)
     if (memory->options->limit > 0) {
         limited_columns[columns - 1].title = "fits";
     }
-    DPR_TRY(plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0],
-                              &memory->tables[FACTS]));
-    DPR_TRY(plan_table_create(limited_columns, columns, &memory->tables[LARGEST]));
-    DPR_TRY(plan_table_create(limited_columns, columns, &memory->tables[RANKS]));
-    return plan_table_create(reason_columns, 2, &memory->tables[REASONS]);
+    const plan_shape_t shapes[TABLES] = {
+        [FACTS] = PLAN_SHAPE(fact_columns),
+        [LARGEST] = {limited_columns, columns},
+        [RANKS] = {limited_columns, columns},
+        [REASONS] = plan_reason_shape,
+    };
+    return plan_tables_create(shapes, TABLES, memory->tables);
 }
 
 /* A value, or none where it is 0. */
 static void fill_positive(plan_table_t *table, int64_t value)
 {
-    if (value > 0) {
-        plan_table_int(table, value);
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_int_if(table, value > 0, value);
 }
 
 /* Shares are the stages of P; those of an MLP differ, so the largest. */
@@ -210,11 +169,7 @@ static void add_row(plan_table_t *table, const char *schedule, int rank,
     plan_table_int(table, (int64_t)of->send_bytes);
     plan_table_int(table, (int64_t)(of->handover_bytes + of->receive_bytes + of->send_bytes));
     plan_table_int(table, (int64_t)of->total_bytes);
-    if (limit > 0) {
-        plan_table_int(table, of->total_bytes <= limit);
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_int_if(table, limit > 0, of->total_bytes <= limit);
 }
 
 static dpr_status_t count_graph(memory_t *memory, const dpr_graph_t *graph, const char *name)
@@ -275,18 +230,10 @@ free_program:
 static dpr_status_t add_schedule(memory_t *memory, const char *schedule)
 {
     const plan_schedules_t *asked = &memory->options->schedules;
-    char reason[512];
-    dpr_log_capture_t capture;
-    dpr_log_capture_begin(&capture, reason, sizeof reason);
-    const dpr_status_t allowed = dpr_schedule_check(schedule, asked->ranks, asked->micro_batches);
-    dpr_log_capture_end(&capture);
-    if (allowed != DPR_OK) {
-        reason[strcspn(reason, "\n")] = '\0';
-        plan_table_text(memory->tables[REASONS], schedule);
-        plan_table_text(memory->tables[REASONS], reason);
+    dpr_program_t program;
+    if (!plan_schedules_allow(asked, schedule, memory->tables[REASONS])) {
         return DPR_OK;
     }
-    dpr_program_t program;
     DPR_TRY(dpr_schedule_generate(schedule, asked->ranks, asked->micro_batches, &program));
     const dpr_status_t status = count_program(memory, &program, schedule);
     dpr_program_free(&program);
@@ -328,40 +275,38 @@ static dpr_status_t write_report(const memory_t *memory)
     return plan_expect_some(plan_table_rows(memory->tables[LARGEST]), &options->schedules);
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    options_t *options = arguments;
     memory_t memory = {.options = options};
-    dpr_status_t status;
-    if (options->file != NULL && (options->schedules.count > 0 || options->schedules.ranks > 0 ||
-                                  options->schedules.micro_batches > 0)) {
-        return dpr_fail(DPR_ERR_INVALID, "give either --schedule-file or --schedule, --ranks and "
-                                         "--micro-batches, not both");
+    if (options->file != NULL) {
+        DPR_TRY(plan_schedules_expect_none(&options->schedules));
     }
     if (options->exact) {
         DPR_TRY(plan_exact_check(&options->model));
     }
-    DPR_TRY_GOTO(create_tables(&memory), destroy_tables);
-    DPR_TRY_GOTO(options->file != NULL ? add_file(&memory) : add_schedules(&memory),
-                 destroy_tables);
-    status = write_report(&memory);
-destroy_tables:
-    for (int i = 0; i < TABLES; i++) {
-        plan_table_destroy(memory.tables[i]);
+    DPR_TRY(create_tables(&memory));
+    dpr_status_t status = options->file != NULL ? add_file(&memory) : add_schedules(&memory);
+    if (status == DPR_OK) {
+        status = write_report(&memory);
     }
+    plan_tables_destroy(memory.tables, TABLES);
     return status;
 }
 
-int plan_memory_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_schedules_argp},
-                                                 {.argp = &plan_model_argp},
-                                                 {.argp = &plan_output_argp},
-                                                 {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.model = plan_model_default()};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_schedules_options, .offset = offsetof(options_t, schedules)},
+    {plan_model_options, .offset = offsetof(options_t, model)},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_memory_command = {
+    .name = "memory",
+    .summary = "what every rank holds",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.model = PLAN_MODEL_DEFAULT},
+    .run = run,
+};

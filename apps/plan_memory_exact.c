@@ -46,11 +46,7 @@ static void add_row(plan_table_t *table, const char *name, int rank, int32_t act
     plan_table_int(table, (int64_t)memory->batch_bytes);
     plan_table_int(table, (int64_t)memory->rest_bytes);
     plan_table_int(table, (int64_t)memory->total_bytes);
-    if (limit > 0) {
-        plan_table_int(table, memory->total_bytes <= limit);
-    } else {
-        plan_table_none(table);
-    }
+    plan_table_int_if(table, limit > 0, memory->total_bytes <= limit);
 }
 
 dpr_status_t plan_exact_count(const plan_model_t *model, const dpr_program_t *program,

@@ -1,237 +1,169 @@
 /* The model's options and what follows from them. */
 #include "apps/plan_model.h"
 
-#include <limits.h>
+#include <assert.h>
 #include <string.h>
 
 #include "apps/plan.h"
-#include "apps/plan_options.h"
 #include "base/log.h"
-
-enum key {
-    KEY_MODEL = 0x4000,
-    KEY_PARAMETERS,
-    KEY_HIDDEN,
-    KEY_SEQUENCE,
-    KEY_HEADS,
-    KEY_LAYERS,
-    KEY_FFN,
-    KEY_BLOCKS,
-    KEY_INPUT,
-    KEY_CLASSES,
-    KEY_BATCH,
-    KEY_MICRO_BATCH_SIZE,
-    KEY_RECOMPUTE_ATTENTION,
-    KEY_SAVED_BYTES,
-    KEY_WSTATE_BYTES,
-    KEY_MESSAGE_BYTES,
-    KEY_DTYPE,
-    KEY_OPTIMIZER,
-    KEY_SLOT_ALIGNMENT,
-    KEY_END,
-};
 
 enum { MAX_SIZE = 1 << 24, MAX_LAYERS = 1000000 };
 
 /* Bytes of a share or a message, and its parameters: times DPR_MAX_RANKS they stay below 2^63. */
-static const uint64_t MAX_BYTES = UINT64_C(1) << 50;
-static const uint64_t MAX_PARAMETERS = UINT64_C(1) << 41;
+#define MAX_BYTES      0x1p50
+#define MAX_PARAMETERS 0x1p41
 
-static unsigned bit(int key)
+/* ---- The options ---- */
+
+/* Notes that the row's option was given. */
+static void note(const option_row_t *row, plan_model_t *model)
 {
-    return 1u << (key - KEY_MODEL);
+    model->given |= 1u << (row - plan_model_options);
 }
 
-plan_model_t plan_model_default(void)
+static dpr_status_t take_flag(const option_row_t *row, char *text, void *into)
 {
-    return (plan_model_t){.dtype = DPR_DTYPE_BF16,
-                          .optimizer = DPR_STATE_ADAMW,
-                          .input = 784,
-                          .classes = 10,
-                          .slot_alignment = DPR_MEMORY_SLOT_ALIGNMENT};
+    note(row, into);
+    return option_take_flag(row, text, into);
 }
+
+static dpr_status_t take_int(const option_row_t *row, char *text, void *into)
+{
+    note(row, into);
+    return option_take_int(row, text, into);
+}
+
+static dpr_status_t take_count(const option_row_t *row, char *text, void *into)
+{
+    note(row, into);
+    return option_take_count(row, text, into);
+}
+
+static dpr_status_t take_alignment(const option_row_t *row, char *text, void *into)
+{
+    int value = 0;
+    note(row, into);
+    DPR_TRY(plan_parse_int(row->name, text, (int)row->least, (int)row->most, &value));
+    *(uint32_t *)option_place(row, into) = (uint32_t)value;
+    return DPR_OK;
+}
+
+static dpr_status_t take_dtype(const option_row_t *row, char *text, void *into)
+{
+    note(row, into);
+    return dpr_dtype_parse(text, option_place(row, into));
+}
+
+static dpr_status_t take_optimizer(const option_row_t *row, char *text, void *into)
+{
+    note(row, into);
+    return dpr_state_kind_parse(text, option_place(row, into));
+}
+
+static const char *const kind_names[] = {"transformer", "mlp", "sizes"};
+
+static dpr_status_t take_kind(const option_row_t *row, char *text, void *into)
+{
+    plan_model_t *model = into;
+    note(row, model);
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(kind_names[i], text) == 0) {
+            model->kind = (plan_model_kind_t)i;
+            return DPR_OK;
+        }
+    }
+    return dpr_fail(DPR_ERR_INVALID, "--%s '%s': expected transformer, mlp or sizes", row->name,
+                    text);
+}
+
+/* clang-format off */
+#define INT(field, most)          OPTION_BY(take_int, plan_model_t, field), 1, most
+#define COUNT(field, least, most) OPTION_BY(take_count, plan_model_t, field), least, most
+
+const option_row_t plan_model_options[] = {
+    {.doc = "Model:", .group = 4},
+    {"model", "KIND", "transformer (default), mlp (the runtime's own) or sizes (plain numbers)", .take = take_kind, .group = 4},
+    {"parameters", "N", "transformer, sizes: parameters of one rank's share: the model has P times as many, and a schedule with two copies of a stage holds them twice", COUNT(parameters, 1, MAX_PARAMETERS)},
+    {"hidden", "N", "transformer, mlp: width of the activations", INT(hidden, MAX_SIZE)},
+    {"sequence", "N", "transformer: tokens of a sample", INT(sequence, MAX_SIZE)},
+    {"heads", "N", "transformer: attention heads (default: of width 64)", INT(heads, MAX_SIZE)},
+    {"layers", "N", "transformer: layers of the whole model (default: as many as the parameters make)", INT(layers, MAX_LAYERS)},
+    {"ffn", "N", "mlp: inner width of a block (default: 4 times --hidden)", INT(ffn, MAX_SIZE)},
+    {"blocks", "N", "mlp: residual blocks of the whole model", INT(blocks, MAX_LAYERS)},
+    {"input", "N", "mlp: features of a sample (default 784)", INT(input, MAX_SIZE)},
+    {"classes", "N", "mlp: classes (default 10)", INT(classes, MAX_SIZE)},
+    {"batch", "N", "samples of a step, a multiple of --micro-batches", INT(batch, MAX_SIZE)},
+    {"micro-batch-size", "N", "samples of a micro-batch, instead of --batch", INT(micro_batch_size, MAX_SIZE)},
+    {"recompute-attention", NULL, "transformer: the inner part of attention is recomputed or fused, not kept", OPTION_BY(take_flag, plan_model_t, recompute_attention)},
+    {"saved-bytes", "N", "sizes: activations that one rank's share keeps of a micro-batch", COUNT(saved_bytes, 0, MAX_BYTES)},
+    {"wstate-bytes", "N", "sizes: what its I leaves for its W (default 0)", COUNT(wstate_bytes, 0, MAX_BYTES)},
+    {"message-bytes", "N", "sizes: one activation between stages", COUNT(message_bytes, 0, MAX_BYTES)},
+    {"dtype", "NAME", "fp32, tf32 or bf16 (default; with a master copy in fp32)", OPTION_BY(take_dtype, plan_model_t, dtype)},
+    {"optimizer", "NAME", "adamw (default) or sgd, with momentum", OPTION_BY(take_optimizer, plan_model_t, optimizer)},
+    {"slot-alignment", "N", "buffers start at multiples of N bytes (default 256, as the runtime's)", OPTION_BY(take_alignment, plan_model_t, slot_alignment), 1, 1 << 20},
+    {0},
+};
+/* clang-format on */
+
+enum { ROWS = sizeof plan_model_options / sizeof plan_model_options[0] - 1 };
+
+_Static_assert(ROWS <= 32, "plan_model_t.given has a bit for each row");
+
+/* The options that only some kinds of model have. */
+static const struct {
+    const char *option;
+    bool has[3]; /* [plan_model_kind_t] */
+} of_kinds[] = {
+    {"parameters", {true, false, true}},     {"hidden", {true, true, false}},
+    {"sequence", {true, false, false}},      {"heads", {true, false, false}},
+    {"layers", {true, false, false}},        {"ffn", {false, true, false}},
+    {"blocks", {false, true, false}},        {"input", {false, true, false}},
+    {"classes", {false, true, false}},       {"recompute-attention", {true, false, false}},
+    {"saved-bytes", {false, false, true}},   {"wstate-bytes", {false, false, true}},
+    {"message-bytes", {false, false, true}},
+};
+
+/* ---- What follows from them ---- */
 
 bool plan_model_is_given(const plan_model_t *model)
 {
     return model->given != 0;
 }
 
-static dpr_status_t parse_kind(const char *text, plan_model_kind_t *kind)
+static bool is_given(const plan_model_t *model, const char *option)
 {
-    static const char *const names[] = {"transformer", "mlp", "sizes"};
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(names[i], text) == 0) {
-            *kind = (plan_model_kind_t)i;
-            return DPR_OK;
+    for (int i = 0; i < ROWS; i++) {
+        if (plan_model_options[i].name != NULL && strcmp(plan_model_options[i].name, option) == 0) {
+            return (model->given >> i & 1u) != 0;
         }
     }
-    return dpr_fail(DPR_ERR_INVALID, "--model '%s': expected transformer, mlp or sizes", text);
-}
-
-/* Options that are whole numbers. */
-static const struct int_option {
-    int key;
-    const char *name;
-    size_t offset;
-    int most;
-} int_options[] = {
-    {KEY_HIDDEN, "hidden", offsetof(plan_model_t, hidden), MAX_SIZE},
-    {KEY_SEQUENCE, "sequence", offsetof(plan_model_t, sequence), MAX_SIZE},
-    {KEY_HEADS, "heads", offsetof(plan_model_t, heads), MAX_SIZE},
-    {KEY_LAYERS, "layers", offsetof(plan_model_t, layers), MAX_LAYERS},
-    {KEY_FFN, "ffn", offsetof(plan_model_t, ffn), MAX_SIZE},
-    {KEY_BLOCKS, "blocks", offsetof(plan_model_t, blocks), MAX_LAYERS},
-    {KEY_INPUT, "input", offsetof(plan_model_t, input), MAX_SIZE},
-    {KEY_CLASSES, "classes", offsetof(plan_model_t, classes), MAX_SIZE},
-    {KEY_BATCH, "batch", offsetof(plan_model_t, batch), MAX_SIZE},
-    {KEY_MICRO_BATCH_SIZE, "micro-batch-size", offsetof(plan_model_t, micro_batch_size), MAX_SIZE},
-};
-
-static bool take_int(int key, const char *text, plan_model_t *model, dpr_status_t *status)
-{
-    for (size_t i = 0; i < sizeof int_options / sizeof int_options[0]; i++) {
-        if (int_options[i].key == key) {
-            int value = 0;
-            *status = plan_parse_int(int_options[i].name, text, 1, int_options[i].most, &value);
-            memcpy((char *)model + int_options[i].offset, &value, sizeof value);
-            return true;
-        }
-    }
+    assert(false); /* of that name there is none */
     return false;
-}
-
-static dpr_status_t take_alignment(const char *text, uint32_t *alignment)
-{
-    int value = 0;
-    DPR_TRY(plan_parse_int("slot-alignment", text, 1, 1 << 20, &value));
-    *alignment = (uint32_t)value;
-    return DPR_OK;
-}
-
-static dpr_status_t take_other(int key, const char *text, plan_model_t *model)
-{
-    switch (key) {
-    case KEY_MODEL:
-        return parse_kind(text, &model->kind);
-    case KEY_PARAMETERS:
-        return plan_parse_count("parameters", text, 1, MAX_PARAMETERS, &model->parameters);
-    case KEY_SAVED_BYTES:
-        return plan_parse_count("saved-bytes", text, 0, MAX_BYTES, &model->saved_bytes);
-    case KEY_WSTATE_BYTES:
-        return plan_parse_count("wstate-bytes", text, 0, MAX_BYTES, &model->wstate_bytes);
-    case KEY_MESSAGE_BYTES:
-        return plan_parse_count("message-bytes", text, 0, MAX_BYTES, &model->message_bytes);
-    case KEY_DTYPE:
-        return dpr_dtype_parse(text, &model->dtype);
-    case KEY_OPTIMIZER:
-        return dpr_state_kind_parse(text, &model->optimizer);
-    case KEY_SLOT_ALIGNMENT:
-        return take_alignment(text, &model->slot_alignment);
-    default:
-        model->recompute_attention = true;
-        return DPR_OK;
-    }
-}
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    plan_model_t *model = state->input;
-    if (key < KEY_MODEL || key >= KEY_END) {
-        return ARGP_ERR_UNKNOWN;
-    }
-    dpr_status_t status;
-    model->given |= bit(key);
-    if (!take_int(key, arg, model, &status)) {
-        status = take_other(key, arg, model);
-    }
-    return plan_argp_error(status);
-}
-
-/* clang-format off */
-static const struct argp_option model_options[] = {
-    {.doc = "Model:", .group = 4},
-    {"model", KEY_MODEL, "KIND", 0, "transformer (default), mlp (the runtime's own) or sizes (plain numbers)", 4},
-    {"parameters", KEY_PARAMETERS, "N", 0, "transformer, sizes: parameters of one rank's share: the model has P times as many, and a schedule with two copies of a stage holds them twice", 4},
-    {"hidden", KEY_HIDDEN, "N", 0, "transformer, mlp: width of the activations", 4},
-    {"sequence", KEY_SEQUENCE, "N", 0, "transformer: tokens of a sample", 4},
-    {"heads", KEY_HEADS, "N", 0, "transformer: attention heads (default: of width 64)", 4},
-    {"layers", KEY_LAYERS, "N", 0, "transformer: layers of the whole model (default: as many as the parameters make)", 4},
-    {"recompute-attention", KEY_RECOMPUTE_ATTENTION, NULL, 0, "transformer: the inner part of attention is recomputed or fused, not kept", 4},
-    {"ffn", KEY_FFN, "N", 0, "mlp: inner width of a block (default: 4 times --hidden)", 4},
-    {"blocks", KEY_BLOCKS, "N", 0, "mlp: residual blocks of the whole model", 4},
-    {"input", KEY_INPUT, "N", 0, "mlp: features of a sample (default 784)", 4},
-    {"classes", KEY_CLASSES, "N", 0, "mlp: classes (default 10)", 4},
-    {"batch", KEY_BATCH, "N", 0, "samples of a step, a multiple of --micro-batches", 4},
-    {"micro-batch-size", KEY_MICRO_BATCH_SIZE, "N", 0, "samples of a micro-batch, instead of --batch", 4},
-    {"saved-bytes", KEY_SAVED_BYTES, "N", 0, "sizes: activations that one rank's share keeps of a micro-batch", 4},
-    {"wstate-bytes", KEY_WSTATE_BYTES, "N", 0, "sizes: what its I leaves for its W (default 0)", 4},
-    {"message-bytes", KEY_MESSAGE_BYTES, "N", 0, "sizes: one activation between stages", 4},
-    {"dtype", KEY_DTYPE, "NAME", 0, "fp32, tf32 or bf16 (default; with a master copy in fp32)", 4},
-    {"optimizer", KEY_OPTIMIZER, "NAME", 0, "adamw (default) or sgd, with momentum", 4},
-    {"slot-alignment", KEY_SLOT_ALIGNMENT, "N", 0, "buffers start at multiples of N bytes (default 256, as the runtime's)", 4},
-    {0},
-};
-/* clang-format on */
-
-const struct argp plan_model_argp = {.options = model_options, .parser = parse};
-
-/* ---- What follows from them ---- */
-
-static const char *name_of(int key)
-{
-    for (const struct argp_option *option = model_options;
-         option->name != NULL || option->doc != NULL; option++) {
-        if (option->key == key) {
-            return option->name;
-        }
-    }
-    return "";
-}
-
-/* The options that each kind of model has. */
-static unsigned options_of(plan_model_kind_t kind)
-{
-    const unsigned all = bit(KEY_MODEL) | bit(KEY_BATCH) | bit(KEY_MICRO_BATCH_SIZE) |
-                         bit(KEY_DTYPE) | bit(KEY_OPTIMIZER) | bit(KEY_SLOT_ALIGNMENT);
-    switch (kind) {
-    case PLAN_MODEL_TRANSFORMER:
-        return all | bit(KEY_PARAMETERS) | bit(KEY_HIDDEN) | bit(KEY_SEQUENCE) | bit(KEY_HEADS) |
-               bit(KEY_LAYERS) | bit(KEY_RECOMPUTE_ATTENTION);
-    case PLAN_MODEL_MLP:
-        return all | bit(KEY_HIDDEN) | bit(KEY_FFN) | bit(KEY_BLOCKS) | bit(KEY_INPUT) |
-               bit(KEY_CLASSES);
-    default:
-        return all | bit(KEY_PARAMETERS) | bit(KEY_SAVED_BYTES) | bit(KEY_WSTATE_BYTES) |
-               bit(KEY_MESSAGE_BYTES);
-    }
 }
 
 static dpr_status_t check_kind(const plan_model_t *model)
 {
-    static const char *const names[] = {"transformer", "mlp", "sizes"};
-    const unsigned foreign = model->given & ~options_of(model->kind);
-    for (int key = KEY_MODEL; key < KEY_END; key++) {
-        if (foreign & bit(key)) {
-            return dpr_fail(DPR_ERR_INVALID, "--%s is not an option of --model %s", name_of(key),
-                            names[model->kind]);
+    for (size_t i = 0; i < sizeof of_kinds / sizeof of_kinds[0]; i++) {
+        if (is_given(model, of_kinds[i].option) && !of_kinds[i].has[model->kind]) {
+            return dpr_fail(DPR_ERR_INVALID, "--%s is not an option of --model %s",
+                            of_kinds[i].option, kind_names[model->kind]);
         }
     }
     return DPR_OK;
 }
 
-static dpr_status_t need(const plan_model_t *model, int key)
+static dpr_status_t need(const plan_model_t *model, const char *option)
 {
-    if (!(model->given & bit(key))) {
-        return dpr_fail(DPR_ERR_INVALID, "--%s is missing: the model needs it; see --help",
-                        name_of(key));
-    }
-    return DPR_OK;
+    return is_given(model, option)
+               ? DPR_OK
+               : dpr_fail(DPR_ERR_INVALID, "--%s is missing: the model needs it; see --help",
+                          option);
 }
 
 static dpr_status_t find_micro_batch_size(plan_model_t *model, int micro_batches)
 {
-    const bool batch = (model->given & bit(KEY_BATCH)) != 0;
-    const bool size = (model->given & bit(KEY_MICRO_BATCH_SIZE)) != 0;
+    const bool batch = is_given(model, "batch");
+    const bool size = is_given(model, "micro-batch-size");
     if (batch == size) {
         return dpr_fail(DPR_ERR_INVALID, "give one of --batch and --micro-batch-size");
     }
@@ -249,9 +181,9 @@ static dpr_status_t find_micro_batch_size(plan_model_t *model, int micro_batches
 
 static dpr_status_t complete_transformer(plan_model_t *model, int micro_batches)
 {
-    DPR_TRY(need(model, KEY_PARAMETERS));
-    DPR_TRY(need(model, KEY_HIDDEN));
-    DPR_TRY(need(model, KEY_SEQUENCE));
+    DPR_TRY(need(model, "parameters"));
+    DPR_TRY(need(model, "hidden"));
+    DPR_TRY(need(model, "sequence"));
     DPR_TRY(find_micro_batch_size(model, micro_batches));
     if (model->heads == 0) {
         model->heads = model->hidden >= 64 ? model->hidden / 64 : 1;
@@ -273,8 +205,8 @@ static dpr_status_t complete_transformer(plan_model_t *model, int micro_batches)
 
 static dpr_status_t complete_mlp(plan_model_t *model, int micro_batches)
 {
-    DPR_TRY(need(model, KEY_HIDDEN));
-    DPR_TRY(need(model, KEY_BLOCKS));
+    DPR_TRY(need(model, "hidden"));
+    DPR_TRY(need(model, "blocks"));
     DPR_TRY(find_micro_batch_size(model, micro_batches));
     if (model->ffn == 0) {
         model->ffn = 4 * model->hidden;
@@ -292,9 +224,9 @@ dpr_status_t plan_model_complete(plan_model_t *model, int ranks, int micro_batch
     case PLAN_MODEL_MLP:
         return complete_mlp(model, micro_batches);
     default:
-        DPR_TRY(need(model, KEY_PARAMETERS));
-        DPR_TRY(need(model, KEY_SAVED_BYTES));
-        return need(model, KEY_MESSAGE_BYTES);
+        DPR_TRY(need(model, "parameters"));
+        DPR_TRY(need(model, "saved-bytes"));
+        return need(model, "message-bytes");
     }
 }
 

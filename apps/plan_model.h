@@ -5,8 +5,7 @@
 #ifndef DPR_APPS_PLAN_MODEL_H
 #define DPR_APPS_PLAN_MODEL_H
 
-#include <argp.h>
-
+#include "apps/option_table.h"
 #include "models/compare.h"
 #include "models/memory.h"
 
@@ -18,7 +17,7 @@ typedef enum plan_model_kind {
 
 typedef struct plan_model {
     plan_model_kind_t kind;
-    unsigned given;      /* a bit for each option that was; plan_model.c */
+    unsigned given;      /* a bit for each row of the options that was */
     uint64_t parameters; /* of one of P shares; 0: not given */
     int hidden;
     int sequence;
@@ -40,10 +39,14 @@ typedef struct plan_model {
     int ranks; /* of plan_model_complete */
 } plan_model_t;
 
-/* Input: plan_model_t, from plan_model_default. */
-extern const struct argp plan_model_argp;
+#define PLAN_MODEL_DEFAULT                                                                         \
+    {                                                                                              \
+        .dtype = DPR_DTYPE_BF16, .optimizer = DPR_STATE_ADAMW, .input = 784, .classes = 10,        \
+        .slot_alignment = DPR_MEMORY_SLOT_ALIGNMENT                                                \
+    }
 
-plan_model_t plan_model_default(void);
+/* Of a plan_model_t. */
+extern const option_row_t plan_model_options[];
 
 /* Whether any option of the model was given. */
 bool plan_model_is_given(const plan_model_t *model);

@@ -1,79 +1,10 @@
-/* Options that several commands have. */
+/* See plan_options.h. */
 #include "apps/plan_options.h"
 
-#include <errno.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "apps/plan.h"
 #include "base/log.h"
-
-enum key { KEY_JSON = 0x3000, KEY_CSV, KEY_COST, KEY_SCHEDULES, KEY_RANKS, KEY_MICRO_BATCHES };
-
-/* ---- Numbers ---- */
-
-dpr_status_t plan_parse_real(const char *option, const char *text, double least, double most,
-                             double *value)
-{
-    char *end;
-    const double parsed = strtod(text, &end);
-    if (end == text || *end != '\0' || !(parsed >= least && parsed <= most)) {
-        return dpr_fail(DPR_ERR_INVALID, "--%s '%s': expected a number from %g to %g", option, text,
-                        least, most);
-    }
-    *value = parsed;
-    return DPR_OK;
-}
-
-/* The factor that a suffix stands for, 0 where it is none. */
-static uint64_t factor_of(const char *suffix)
-{
-    static const struct {
-        const char *suffix;
-        uint64_t factor;
-    } factors[] = {
-        {"", 1},
-        {"k", UINT64_C(1000)},
-        {"K", UINT64_C(1000)},
-        {"M", UINT64_C(1000000)},
-        {"G", UINT64_C(1000000000)},
-        {"T", UINT64_C(1000000000000)},
-        {"Ki", UINT64_C(1) << 10},
-        {"Mi", UINT64_C(1) << 20},
-        {"Gi", UINT64_C(1) << 30},
-        {"Ti", UINT64_C(1) << 40},
-    };
-    for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++) {
-        if (strcmp(factors[i].suffix, suffix) == 0) {
-            return factors[i].factor;
-        }
-    }
-    return 0;
-}
-
-dpr_status_t plan_parse_count(const char *option, const char *text, uint64_t least, uint64_t most,
-                              uint64_t *value)
-{
-    char *end = NULL;
-    uint64_t parsed = 0;
-    errno = 0;
-    bool right = text[0] >= '0' && text[0] <= '9';
-    if (right) {
-        parsed = strtoull(text, &end, 10);
-        const uint64_t factor = factor_of(end);
-        right = errno == 0 && factor > 0 && !__builtin_mul_overflow(parsed, factor, &parsed) &&
-                parsed >= least && parsed <= most;
-    }
-    if (!right) {
-        return dpr_fail(DPR_ERR_INVALID,
-                        "--%s '%s': expected a whole number from %llu to %llu, such as 250M (K, M, "
-                        "G, T: times 1000; Ki, Mi, Gi, Ti: times 1024)",
-                        option, text, (unsigned long long)least, (unsigned long long)most);
-    }
-    *value = parsed;
-    return DPR_OK;
-}
 
 dpr_status_t plan_expect_int(const char *option, int value, int least, int most)
 {
@@ -86,55 +17,56 @@ dpr_status_t plan_expect_int(const char *option, int value, int least, int most)
 
 /* ---- Output ---- */
 
-static error_t parse_output(int key, char *arg, struct argp_state *state)
+static dpr_status_t take_format(const option_row_t *row, char *text, void *into)
 {
-    (void)arg;
-    plan_format_t *format = state->input;
+    (void)text;
+    plan_format_t *format = into;
     const plan_format_t before = *format;
-    if (key != KEY_JSON && key != KEY_CSV) {
-        return ARGP_ERR_UNKNOWN;
-    }
-    *format = key == KEY_JSON ? PLAN_FORMAT_JSON : PLAN_FORMAT_CSV;
+    *format = strcmp(row->name, "json") == 0 ? PLAN_FORMAT_JSON : PLAN_FORMAT_CSV;
     if (before != PLAN_FORMAT_TEXT && before != *format) {
-        return plan_argp_error(dpr_fail(DPR_ERR_INVALID, "give either --json or --csv, not both"));
+        return dpr_fail(DPR_ERR_INVALID, "give either --json or --csv, not both");
     }
-    return 0;
+    return DPR_OK;
 }
 
-static const struct argp_option output_options[] = {
-    {.name = "json", .key = KEY_JSON, .doc = "Print JSON (docs/plan-json.md)", .group = 8},
-    {.name = "csv", .key = KEY_CSV, .doc = "Print the tables as CSV"},
+const option_row_t plan_output_options[] = {
+    {"json", NULL, "Print JSON (docs/plan-json.md)", .take = take_format, .group = 8},
+    {"csv", NULL, "Print the tables as CSV", .take = take_format},
     {0},
 };
-
-const struct argp plan_output_argp = {.options = output_options, .parser = parse_output};
 
 /* ---- Costs ---- */
 
-static error_t parse_cost(int key, char *arg, struct argp_state *state)
+static dpr_status_t take_cost(const option_row_t *row, char *text, void *into)
 {
-    if (key != KEY_COST) {
-        return ARGP_ERR_UNKNOWN;
-    }
-    return plan_argp_error(dpr_uniform_costs_parse(arg, state->input));
+    (void)row;
+    return dpr_uniform_costs_parse(text, into);
 }
 
-static const struct argp_option cost_options[] = {
-    {.name = "cost",
-     .key = KEY_COST,
-     .arg = "F=1,I=1,...",
-     .doc =
-         "Time of a forward F, of the halves I and W of a backward, of a whole one B (I + W), of "
-         "an overlapped pair FB (F + B) and of a transfer (wire); default F=1,I=1,W=1,wire=0"},
+const option_row_t plan_cost_options[] = {
+    {"cost", "F=1,I=1,...",
+     "Time of a forward F, of the halves I and W of a backward, of a whole one B (I + W), of an "
+     "overlapped pair FB (F + B) and of a transfer (wire); default F=1,I=1,W=1,wire=0",
+     .take = take_cost},
     {0},
 };
 
-const struct argp plan_cost_argp = {.options = cost_options, .parser = parse_cost};
+void plan_table_costs(plan_table_t *table, const dpr_uniform_costs_t *costs)
+{
+    plan_table_real(table, costs->f);
+    plan_table_real(table, costs->i);
+    plan_table_real(table, costs->w);
+    plan_table_real(table, dpr_uniform_b(costs));
+    plan_table_real(table, dpr_uniform_fb(costs));
+    plan_table_real(table, costs->wire);
+}
 
 /* ---- Several schedules ---- */
 
-static dpr_status_t parse_names(const char *list, plan_schedules_t *schedules)
+static dpr_status_t take_names(const option_row_t *row, char *list, void *into)
 {
+    (void)row;
+    plan_schedules_t *schedules = into;
     if (strlen(list) >= sizeof schedules->text) {
         return dpr_fail(DPR_ERR_INVALID, "--schedule: the list is longer than %zu characters",
                         sizeof schedules->text - 1);
@@ -159,33 +91,15 @@ static dpr_status_t parse_names(const char *list, plan_schedules_t *schedules)
     return DPR_OK;
 }
 
-static error_t parse_schedules(int key, char *arg, struct argp_state *state)
-{
-    plan_schedules_t *schedules = state->input;
-    switch (key) {
-    case KEY_SCHEDULES:
-        return plan_argp_error(parse_names(arg, schedules));
-    case KEY_RANKS:
-        return plan_argp_error(plan_parse_int("ranks", arg, 1, DPR_MAX_RANKS, &schedules->ranks));
-    case KEY_MICRO_BATCHES:
-        return plan_argp_error(plan_parse_int("micro-batches", arg, 1, DPR_MAX_MICRO_BATCHES,
-                                              &schedules->micro_batches));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option schedules_options[] = {
-    {.name = "schedule",
-     .key = KEY_SCHEDULES,
-     .arg = "NAME,...",
-     .doc = "Schedules, with commas between them (default: all)"},
-    {.name = "ranks", .key = KEY_RANKS, .arg = "P", .doc = "Number of pipeline ranks"},
-    {.name = "micro-batches", .key = KEY_MICRO_BATCHES, .arg = "M", .doc = "Micro-batches a step"},
+const option_row_t plan_schedules_options[] = {
+    {"schedule", "NAME,...", "Schedules, with commas between them (default: all)",
+     .take = take_names},
+    {"ranks", "P", "Number of pipeline ranks", OPTION_FIELD(plan_schedules_t, ranks), 1,
+     DPR_MAX_RANKS},
+    {"micro-batches", "M", "Micro-batches a step", OPTION_FIELD(plan_schedules_t, micro_batches), 1,
+     DPR_MAX_MICRO_BATCHES},
     {0},
 };
-
-const struct argp plan_schedules_argp = {.options = schedules_options, .parser = parse_schedules};
 
 dpr_status_t plan_schedules_complete(plan_schedules_t *schedules, bool ranks_needed)
 {
@@ -201,6 +115,14 @@ dpr_status_t plan_schedules_complete(plan_schedules_t *schedules, bool ranks_nee
         }
     }
     return DPR_OK;
+}
+
+dpr_status_t plan_schedules_expect_none(const plan_schedules_t *schedules)
+{
+    return schedules->count == 0 && schedules->ranks == 0 && schedules->micro_batches == 0
+               ? DPR_OK
+               : dpr_fail(DPR_ERR_INVALID, "give either --schedule-file or --schedule, --ranks and "
+                                           "--micro-batches, not both");
 }
 
 dpr_status_t plan_schedules_check_work(const plan_schedules_t *schedules, int stages)
@@ -232,4 +154,36 @@ dpr_status_t plan_expect_some(int found, const plan_schedules_t *schedules)
     return dpr_fail(DPR_ERR_INVALID,
                     "--micro-batches %d: none of the schedules can run them; the report says why",
                     schedules->micro_batches);
+}
+
+/* ---- Schedules that cannot run ---- */
+
+static const plan_column_t reason_columns[] = {
+    {"schedule", "not possible", PLAN_TEXT},
+    {"reason", "", PLAN_TEXT},
+};
+
+const plan_shape_t plan_reason_shape = PLAN_SHAPE(reason_columns);
+
+void plan_reason_add(plan_table_t *reasons, const char *schedule, const char *reason)
+{
+    char line[512];
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(reason, "\n"), reason);
+    plan_table_text(reasons, schedule);
+    plan_table_text(reasons, line);
+}
+
+bool plan_schedules_allow(const plan_schedules_t *schedules, const char *schedule,
+                          plan_table_t *reasons)
+{
+    char reason[512];
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, reason, sizeof reason);
+    const dpr_status_t allowed =
+        dpr_schedule_check(schedule, schedules->ranks, schedules->micro_batches);
+    dpr_log_capture_end(&capture);
+    if (allowed != DPR_OK) {
+        plan_reason_add(reasons, schedule, reason);
+    }
+    return allowed == DPR_OK;
 }

@@ -2,79 +2,47 @@
 #include "apps/plan_perturb.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "apps/plan.h"
-#include "apps/plan_options.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "models/perturb.h"
 #include "runtime/cost_file.h"
 
-enum key { KEY_COST_FILE = 0x6000, KEY_BYTES, KEY_STRAGGLER, KEY_JITTER, KEY_DRAWS, KEY_SEED };
-
 /* Ops of all draws together: some seconds. */
 enum { MAX_DRAWN_OPS = 1 << 27 };
 
-static dpr_status_t add_straggler(plan_perturb_t *perturb, const char *text)
+static dpr_status_t take_straggler(const option_row_t *row, char *text, void *into)
 {
+    plan_perturb_t *perturb = into;
     if (perturb->straggler_count == PLAN_MAX_STRAGGLERS) {
-        return dpr_fail(DPR_ERR_INVALID, "--straggler: expected at most %d of them",
+        return dpr_fail(DPR_ERR_INVALID, "--%s: expected at most %d of them", row->name,
                         (int)PLAN_MAX_STRAGGLERS);
     }
     perturb->stragglers[perturb->straggler_count++] = text;
     return DPR_OK;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    plan_perturb_t *perturb = state->input;
-    switch (key) {
-    case KEY_COST_FILE:
-        perturb->cost_file = arg;
-        return 0;
-    case KEY_BYTES:
-        return plan_argp_error(
-            plan_parse_count("message-bytes", arg, 0, UINT64_C(1) << 50, &perturb->message_bytes));
-    case KEY_STRAGGLER:
-        return plan_argp_error(add_straggler(perturb, arg));
-    case KEY_JITTER:
-        return plan_argp_error(
-            plan_parse_real("jitter", arg, 0.0, DPR_JITTER_MAX, &perturb->jitter));
-    case KEY_DRAWS:
-        return plan_argp_error(plan_parse_int("draws", arg, 1, DPR_MAX_DRAWS, &perturb->draws));
-    case KEY_SEED:
-        return plan_argp_error(plan_parse_count("seed", arg, 0, UINT64_MAX, &perturb->seed));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option perturb_options[] = {
-    {.name = "cost-file",
-     .key = KEY_COST_FILE,
-     .arg = "JSON",
-     .doc = "Costs a stage, or a rank and stage, and a link, instead of --cost: the forms of "
-            "dualpipe_train --cost-model"},
-    {.name = "message-bytes",
-     .key = KEY_BYTES,
-     .arg = "N",
-     .doc = "Bytes of a transfer, for the links of --cost-file (default 0: latency alone)"},
-    {.name = "straggler",
-     .key = KEY_STRAGGLER,
-     .arg = "RANK=FACTOR",
-     .doc = "Compute on this rank takes FACTOR (0.001 to 1000) times as long; may be repeated"},
-    {.name = "jitter",
-     .key = KEY_JITTER,
-     .arg = "X",
-     .doc = "Random costs, log-normal: standard deviation over mean, 0 to 2; mean and 95th "
-            "percentile over --draws steps"},
-    {.name = "draws", .key = KEY_DRAWS, .arg = "N", .doc = "Of --jitter (default 1000)"},
-    {.name = "seed", .key = KEY_SEED, .arg = "N", .doc = "Of --jitter (default 1)"},
+const option_row_t plan_perturb_options[] = {
+    {"cost-file", "JSON",
+     "Costs a stage, or a rank and stage, and a link, instead of --cost: the forms of "
+     "dualpipe_train --cost-model",
+     OPTION_FIELD(plan_perturb_t, cost_file)},
+    {"message-bytes", "N",
+     "Bytes of a transfer, for the links of --cost-file (default 0: latency alone)",
+     OPTION_FIELD(plan_perturb_t, message_bytes), 0, 0x1p50},
+    {"straggler", "RANK=FACTOR",
+     "Compute on this rank takes FACTOR (0.001 to 1000) times as long; may be repeated",
+     .take = take_straggler},
+    {"jitter", "X",
+     "Random costs, log-normal: standard deviation over mean, 0 to 2; mean and 95th percentile "
+     "over --draws steps",
+     OPTION_FIELD(plan_perturb_t, jitter), 0.0, DPR_JITTER_MAX},
+    {"draws", "N", "Of --jitter (default 1000)", OPTION_FIELD(plan_perturb_t, draws), 1,
+     DPR_MAX_DRAWS},
+    {"seed", "N", "Of --jitter (default 1)", OPTION_BY(option_take_seed, plan_perturb_t, seed)},
     {0},
 };
-
-const struct argp plan_perturb_argp = {.options = perturb_options, .parser = parse};
 
 bool plan_perturb_is_uniform(const plan_perturb_t *perturb)
 {

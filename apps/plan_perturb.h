@@ -5,8 +5,7 @@
 #ifndef DPR_APPS_PLAN_PERTURB_H
 #define DPR_APPS_PLAN_PERTURB_H
 
-#include <argp.h>
-
+#include "apps/option_table.h"
 #include "models/costs.h"
 #include "models/montecarlo.h"
 
@@ -27,8 +26,8 @@ typedef struct plan_perturb {
         .draws = 1000, .seed = 1                                                                   \
     }
 
-/* --cost-file, --message-bytes, --straggler, --jitter, --draws, --seed. Input: plan_perturb_t. */
-extern const struct argp plan_perturb_argp;
+/* --cost-file, --message-bytes, --straggler, --jitter, --draws, --seed. Of a plan_perturb_t. */
+extern const option_row_t plan_perturb_options[];
 
 /* Whether costs are the same on all ranks, so that a closed form may be asked. */
 bool plan_perturb_is_uniform(const plan_perturb_t *perturb);

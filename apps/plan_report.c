@@ -6,13 +6,12 @@
 
 #include "apps/plan.h"
 #include "apps/plan_options.h"
+#include "apps/plan_view.h"
 #include "base/log.h"
 #include "runtime/drawing.h"
 #include "runtime/page.h"
 #include "runtime/run_file.h"
 #include "runtime/trace.h"
-
-enum key { KEY_TRACE = 0x2000, KEY_ASCII, KEY_HTML };
 
 enum { MOST_RUNS = 2, MOST_PARTS = 2 * MOST_RUNS };
 
@@ -21,66 +20,29 @@ typedef struct options {
     int count;
     const char *trace; /* paths, or NULL */
     const char *html;
-    bool ascii;
-    int width; /* of the drawing; 0: the terminal's */
+    plan_drawing_t drawing;
     plan_format_t format;
 } options_t;
 
-static error_t add_path(options_t *options, const char *path)
+static dpr_status_t take_path(char *text, void *into)
 {
+    options_t *options = into;
     if (options->count == MOST_RUNS) {
-        return plan_argp_error(
-            dpr_fail(DPR_ERR_INVALID, "'%s': expected one saved run, or two to compare", path));
+        return dpr_fail(DPR_ERR_INVALID, "'%s': expected one saved run, or two to compare", text);
     }
-    options->paths[options->count++] = path;
-    return 0;
+    options->paths[options->count++] = text;
+    return DPR_OK;
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->format;
-        return 0;
-    case KEY_TRACE:
-        options->trace = arg;
-        return 0;
-    case KEY_HTML:
-        options->html = arg;
-        return 0;
-    case KEY_ASCII:
-        options->ascii = true;
-        return arg == NULL
-                   ? 0
-                   : plan_argp_error(plan_parse_int("ascii", arg, DPR_DRAWING_MIN_WIDTH,
-                                                    DPR_DRAWING_MAX_WIDTH, &options->width));
-    case ARGP_KEY_ARG:
-        return add_path(options, arg);
-    case ARGP_KEY_NO_ARGS:
-        return plan_argp_error(dpr_fail(DPR_ERR_INVALID,
-                                        "a saved run is missing: expected FILE.json, as --save of "
-                                        "simulate writes it"));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "ascii",
-     .key = KEY_ASCII,
-     .arg = "WIDTH",
-     .flags = OPTION_ARG_OPTIONAL,
-     .doc = "Draw the timelines, all on one time axis, as wide as the terminal (100 columns where "
-            "there is none) or as given"},
-    {.name = "html",
-     .key = KEY_HTML,
-     .arg = "FILE.html",
-     .doc = "Write the run as a page for a browser; of one run only"},
-    {.name = "trace",
-     .key = KEY_TRACE,
-     .arg = "FILE.json",
-     .doc = "Write the timelines as a Chrome trace, which Perfetto draws"},
+static const option_row_t own_options[] = {
+    {"ascii", "WIDTH",
+     "Draw the timelines, all on one time axis, as wide as the terminal (100 columns where there "
+     "is none) or as given",
+     OPTION_BY(plan_take_drawing, options_t, drawing), .flags = OPTION_ARG_OPTIONAL},
+    {"html", "FILE.html", "Write the run as a page for a browser; of one run only",
+     OPTION_FIELD(options_t, html)},
+    {"trace", "FILE.json", "Write the timelines as a Chrome trace, which Perfetto draws",
+     OPTION_FIELD(options_t, trace)},
     {0},
 };
 
@@ -96,7 +58,11 @@ static const char doc[] =
 
 static dpr_status_t check_options(const options_t *options)
 {
-    if (options->ascii && options->format != PLAN_FORMAT_TEXT) {
+    if (options->count == 0) {
+        return dpr_fail(DPR_ERR_INVALID, "a saved run is missing: expected FILE.json, as --save of "
+                                         "simulate writes it");
+    }
+    if (options->drawing.wanted && options->format != PLAN_FORMAT_TEXT) {
         return dpr_fail(DPR_ERR_INVALID, "--ascii draws text: give it without --json and --csv");
     }
     if (options->html != NULL && options->count > 1) {
@@ -178,7 +144,7 @@ static dpr_status_t draw_all(const options_t *options, const plan_reported_t *re
     if (options->html != NULL) {
         DPR_TRY(dpr_page_write(reported[0].run, options->html));
     }
-    return options->ascii ? draw(parts, count, options->width) : DPR_OK;
+    return options->drawing.wanted ? draw(parts, count, options->drawing.width) : DPR_OK;
 }
 
 /* ---- The command ---- */
@@ -193,8 +159,10 @@ static dpr_status_t report(const options_t *options, const plan_reported_t *repo
     return draw_all(options, reported);
 }
 
-static dpr_status_t run(const options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    const options_t *options = arguments;
+    DPR_TRY(check_options(options));
     dpr_saved_run_t *saved[MOST_RUNS] = {NULL};
     plan_reported_t reported[MOST_RUNS] = {0};
     dpr_status_t status = DPR_OK;
@@ -213,20 +181,19 @@ destroy_runs:
     return status;
 }
 
-int plan_report_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_output_argp}, {0}};
-    static const struct argp argp = {.options = own_options,
-                                     .parser = parse,
-                                     .args_doc = "A.json [B.json]",
-                                     .doc = doc,
-                                     .children = children};
-    options_t options = {.format = PLAN_FORMAT_TEXT};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    if (check_options(&options) != DPR_OK) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_report_command = {
+    .name = "report",
+    .summary = "draw, explain or compare saved runs",
+    .line = {.tables = tables,
+             .args_doc = "A.json [B.json]",
+             .doc = doc,
+             .take_argument = take_path},
+    .options_bytes = sizeof(options_t),
+    .run = run,
+};

@@ -8,10 +8,10 @@
 #include "apps/plan_machine.h"
 #include "apps/plan_options.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "models/scaling.h"
 
 enum { SIZE_MAX_INT = 1 << 20 };
-enum key { KEY_AXIS = 0x2000, KEY_MODE, KEY_VALUES, KEY_THRESHOLD, KEY_SIZE, KEY_REPLICAS };
 
 typedef struct options {
     plan_source_t source;
@@ -22,19 +22,35 @@ typedef struct options {
     dpr_scaling_options_t scaling;
 } options_t;
 
-static dpr_status_t parse_word(const char *option, const char *text, const char *first,
-                               const char *second, bool *is_second)
+static dpr_status_t expect_word(const option_row_t *row, const char *text, const char *first,
+                                const char *second, bool *is_second)
 {
     *is_second = strcmp(text, second) == 0;
     return *is_second || strcmp(text, first) == 0
                ? DPR_OK
-               : dpr_fail(DPR_ERR_INVALID, "--%s '%s': expected %s or %s", option, text, first,
+               : dpr_fail(DPR_ERR_INVALID, "--%s '%s': expected %s or %s", row->name, text, first,
                           second);
 }
 
-/* "1,2,4": ascending. */
-static dpr_status_t parse_values(const char *text, dpr_scaling_options_t *scaling)
+static dpr_status_t take_axis(const option_row_t *row, char *text, void *into)
 {
+    dpr_scaling_options_t *scaling = into;
+    bool is_replicas;
+    DPR_TRY(expect_word(row, text, "ranks", "replicas", &is_replicas));
+    scaling->axis = is_replicas ? DPR_SCALE_REPLICAS : DPR_SCALE_RANKS;
+    return DPR_OK;
+}
+
+static dpr_status_t take_mode(const option_row_t *row, char *text, void *into)
+{
+    dpr_scaling_options_t *scaling = into;
+    return expect_word(row, text, "strong", "weak", &scaling->weak);
+}
+
+/* "1,2,4": ascending. */
+static dpr_status_t take_values(const option_row_t *row, char *text, void *into)
+{
+    dpr_scaling_options_t *scaling = into;
     scaling->value_count = 0;
     for (const char *at = text;;) {
         char part[16];
@@ -48,7 +64,7 @@ static dpr_status_t parse_values(const char *text, dpr_scaling_options_t *scalin
         memcpy(part, at, length);
         part[length] = '\0';
         int *value = &scaling->values[scaling->value_count];
-        DPR_TRY(plan_parse_int("values", part, 1, SIZE_MAX_INT, value));
+        DPR_TRY(plan_parse_int(row->name, part, 1, SIZE_MAX_INT, value));
         if (scaling->value_count > 0 && value[0] <= value[-1]) {
             return dpr_fail(DPR_ERR_INVALID, "--values '%s': expected ascending numbers", text);
         }
@@ -60,65 +76,25 @@ static dpr_status_t parse_values(const char *text, dpr_scaling_options_t *scalin
     }
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->source;
-        state->child_inputs[1] = &options->machine;
-        state->child_inputs[2] = &options->format;
-        return 0;
-    case KEY_AXIS: {
-        bool is_replicas;
-        const dpr_status_t status = parse_word("axis", arg, "ranks", "replicas", &is_replicas);
-        options->scaling.axis = is_replicas ? DPR_SCALE_REPLICAS : DPR_SCALE_RANKS;
-        return plan_argp_error(status);
-    }
-    case KEY_MODE:
-        return plan_argp_error(parse_word("mode", arg, "strong", "weak", &options->scaling.weak));
-    case KEY_VALUES:
-        return plan_argp_error(parse_values(arg, &options->scaling));
-    case KEY_THRESHOLD:
-        return plan_argp_error(
-            plan_parse_real("threshold", arg, 0.01, 1.0, &options->scaling.threshold));
-    case KEY_SIZE:
-        return plan_argp_error(
-            plan_parse_int("micro-batch-size", arg, 1, SIZE_MAX_INT, &options->size));
-    case KEY_REPLICAS:
-        return plan_argp_error(
-            plan_parse_int("replicas", arg, 1, SIZE_MAX_INT, &options->replicas));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
+static const option_row_t scaling_options[] = {
+    {"axis", "NAME", "What grows: replicas (default) of the pipeline, or its ranks",
+     .take = take_axis},
+    {"mode", "NAME",
+     "strong (default): model and batch stay; weak: the batch grows with the replicas, or the "
+     "model with the ranks",
+     .take = take_mode},
+    {"values", "LIST", "Ranks or replicas, ascending (default 1,2,4,8,16,32,64)",
+     .take = take_values},
+    {"threshold", "X", "Least efficiency that still pays, 0.01 to 1 (default 0.8)",
+     OPTION_FIELD(dpr_scaling_options_t, threshold), 0.01, 1.0},
+    {0},
+};
 
-static const struct argp_option own_options[] = {
-    {.name = "axis",
-     .key = KEY_AXIS,
-     .arg = "NAME",
-     .doc = "What grows: replicas (default) of the pipeline, or its ranks"},
-    {.name = "mode",
-     .key = KEY_MODE,
-     .arg = "NAME",
-     .doc = "strong (default): model and batch stay; weak: the batch grows with the replicas, or "
-            "the model with the ranks"},
-    {.name = "values",
-     .key = KEY_VALUES,
-     .arg = "LIST",
-     .doc = "Ranks or replicas, ascending (default 1,2,4,8,16,32,64)"},
-    {.name = "threshold",
-     .key = KEY_THRESHOLD,
-     .arg = "X",
-     .doc = "Least efficiency that still pays, 0.01 to 1 (default 0.8)"},
-    {.name = "micro-batch-size",
-     .key = KEY_SIZE,
-     .arg = "N",
-     .doc = "Samples of a micro-batch (default 1)"},
-    {.name = "replicas",
-     .key = KEY_REPLICAS,
-     .arg = "N",
-     .doc = "Copies of the pipeline that --micro-batches is for (default 1)"},
+static const option_row_t layout_options[] = {
+    {"micro-batch-size", "N", "Samples of a micro-batch (default 1)", OPTION_FIELD(options_t, size),
+     1, SIZE_MAX_INT},
+    {"replicas", "N", "Copies of the pipeline that --micro-batches is for (default 1)",
+     OPTION_FIELD(options_t, replicas), 1, SIZE_MAX_INT},
     {0},
 };
 
@@ -193,62 +169,49 @@ static void fill_point(plan_table_t *table, const dpr_scaling_point_t *point)
     plan_table_text(table, outcome_of(point));
 }
 
-static void fill_value(plan_table_t *facts, const dpr_scaling_options_t *scaling, int index)
-{
-    if (index >= 0) {
-        plan_table_int(facts, scaling->values[index]);
-    } else {
-        plan_table_none(facts);
-    }
-}
-
 static void fill_facts(plan_table_t *facts, const options_t *options, const dpr_scaling_t *found)
 {
     const dpr_scaling_options_t *scaling = &options->scaling;
+    const int pays = found->pays_up_to; /* places in the values; -1: none */
+    const int stops = found->stops_at;
     plan_table_machine(facts, &options->machine);
     plan_table_text(facts, options->source.schedule);
     plan_table_text(facts, scaling->axis == DPR_SCALE_RANKS ? "ranks" : "replicas");
     plan_table_text(facts, scaling->weak ? "weak" : "strong");
     plan_table_real(facts, scaling->threshold);
-    fill_value(facts, scaling, found->pays_up_to);
-    fill_value(facts, scaling, found->stops_at);
+    plan_table_int_if(facts, pays >= 0, pays >= 0 ? scaling->values[pays] : 0);
+    plan_table_int_if(facts, stops >= 0, stops >= 0 ? scaling->values[stops] : 0);
 }
+
+enum { FACTS, POINTS, TABLES };
+
+static const plan_shape_t shapes[TABLES] = {PLAN_SHAPE(fact_columns), PLAN_SHAPE(point_columns)};
 
 static dpr_status_t report(const options_t *options, const dpr_scaling_t *found)
 {
-    plan_table_t *facts = NULL;
-    plan_table_t *points = NULL;
-    dpr_status_t status;
-    DPR_TRY_GOTO(
-        plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0], &facts),
-        free_tables);
-    DPR_TRY_GOTO(
-        plan_table_create(point_columns, sizeof point_columns / sizeof point_columns[0], &points),
-        free_tables);
-    fill_facts(facts, options, found);
+    plan_table_t *tables[TABLES];
+    DPR_TRY(plan_tables_create(shapes, TABLES, tables));
+    fill_facts(tables[FACTS], options, found);
     for (int i = 0; i < found->count; i++) {
-        fill_point(points, &found->points[i]);
+        fill_point(tables[POINTS], &found->points[i]);
     }
-    const plan_section_t sections[] = {{"points", NULL, points}};
-    status =
-        plan_report_write(options->format, "dualpipe-plan-scaling", facts, sections, 1, stdout);
-free_tables:
-    plan_table_destroy(facts);
-    plan_table_destroy(points);
+    const plan_section_t sections[] = {{"points", NULL, tables[POINTS]}};
+    const dpr_status_t status = plan_report_write(options->format, "dualpipe-plan-scaling",
+                                                  tables[FACTS], sections, 1, stdout);
+    plan_tables_destroy(tables, TABLES);
     return status;
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    options_t *options = arguments;
     const plan_source_t *source = &options->source;
-    DPR_TRY(plan_layout_check(source));
+    DPR_TRY(plan_source_check(source));
     DPR_TRY(plan_machine_complete(&options->machine));
     const dpr_layout_t base = {source->schedule, source->ranks, source->micro_batches,
                                options->size, options->replicas};
-    dpr_scaling_t *found = calloc(1, sizeof *found);
-    if (found == NULL) {
-        return dpr_fail(DPR_ERR_MEMORY, "no memory for the points");
-    }
+    dpr_scaling_t *found;
+    DPR_TRY(dpr_calloc(1, sizeof *found, &found));
     dpr_status_t status = dpr_scaling_predict(
         &options->machine.workload, &options->machine.hardware, &base, &options->scaling, found);
     if (status == DPR_OK) {
@@ -258,22 +221,26 @@ static dpr_status_t run(options_t *options)
     return status;
 }
 
-int plan_scaling_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_generator_argp},
-                                                 {.argp = &plan_machine_argp},
-                                                 {.argp = &plan_output_argp},
-                                                 {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {
-        .machine = plan_machine_default(),
-        .size = 1,
-        .replicas = 1,
-        .scaling = {DPR_SCALE_REPLICAS, false, 0.8, 7, {1, 2, 4, 8, 16, 32, 64}},
-    };
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {scaling_options, .offset = offsetof(options_t, scaling)},
+    {.rows = layout_options},
+    {plan_generator_options, offsetof(options_t, source), plan_generator_help},
+    {plan_machine_options, .offset = offsetof(options_t, machine)},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_scaling_command = {
+    .name = "scaling",
+    .summary = "weak and strong scaling, and where it stops paying",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults =
+        &(const options_t){
+            .machine = PLAN_MACHINE_DEFAULT,
+            .size = 1,
+            .replicas = 1,
+            .scaling = {DPR_SCALE_REPLICAS, false, 0.8, 7, {1, 2, 4, 8, 16, 32, 64}},
+        },
+    .run = run,
+};

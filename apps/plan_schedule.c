@@ -9,31 +9,13 @@
 #include "base/log.h"
 #include "schedule/csv.h"
 
-enum key { KEY_JSON = 0x2000 };
-
 typedef struct options {
     plan_source_t source;
     bool json;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    (void)arg;
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->source;
-        return 0;
-    case KEY_JSON:
-        options->json = true;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "json", .key = KEY_JSON, .doc = "Print JSON instead (docs/plan-json.md)"},
+static const option_row_t own_options[] = {
+    {"json", NULL, "Print JSON instead (docs/plan-json.md)", OPTION_FIELD(options_t, json)},
     {0},
 };
 
@@ -92,22 +74,27 @@ static dpr_status_t print_json(const char *name, const dpr_program_t *program)
                : dpr_fail(DPR_ERR_SYSTEM, "cannot write the JSON to standard output: %m");
 }
 
-int plan_schedule_run(int argc, char *argv[])
+static dpr_status_t run(void *arguments)
 {
-    static const struct argp_child children[] = {{.argp = &plan_generator_argp}, {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {0};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
+    const options_t *options = arguments;
     dpr_program_t program;
-    dpr_status_t status = plan_source_load(&options.source, &program);
-    if (status != DPR_OK) {
-        return plan_exit_of(status);
-    }
-    status = options.json ? print_json(options.source.schedule, &program)
-                          : dpr_csv_write(&program, stdout);
+    DPR_TRY(plan_source_load(&options->source, &program));
+    const dpr_status_t status = options->json ? print_json(options->source.schedule, &program)
+                                              : dpr_csv_write(&program, stdout);
     dpr_program_free(&program);
-    return status == DPR_OK ? PLAN_OK : PLAN_FAILURE;
+    return status == DPR_OK ? DPR_OK : DPR_ERR_SYSTEM; /* no input of the user's failed */
 }
+
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_generator_options, offsetof(options_t, source), plan_generator_help},
+    {0},
+};
+
+const plan_command_t plan_schedule_command = {
+    .name = "schedule",
+    .summary = "print a schedule as CSV",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .run = run,
+};

@@ -5,8 +5,6 @@
 #include "apps/plan_machine.h"
 #include "apps/plan_options.h"
 
-enum key { KEY_TOP = 0x2000 };
-
 typedef struct options {
     plan_machine_t machine;
     dpr_search_options_t space;
@@ -14,25 +12,9 @@ typedef struct options {
     int top;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->machine;
-        state->child_inputs[1] = &options->space;
-        state->child_inputs[2] = &options->format;
-        return 0;
-    case KEY_TOP:
-        return plan_argp_error(
-            plan_parse_int("top", arg, 1, DPR_MAX_SEARCH_CANDIDATES, &options->top));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "top", .key = KEY_TOP, .arg = "N", .doc = "How many to show (default 10)"},
+static const option_row_t own_options[] = {
+    {"top", "N", "How many to show (default 10)", OPTION_FIELD(options_t, top), 1,
+     DPR_MAX_SEARCH_CANDIDATES},
     {0},
 };
 
@@ -93,37 +75,34 @@ static void fill_candidate(plan_table_t *table, const dpr_candidate_t *candidate
     plan_table_int(table, (int64_t)candidate->peak_bytes);
 }
 
+enum { FACTS, TOP, FRONT, TABLES };
+
+static const plan_shape_t shapes[TABLES] = {PLAN_SHAPE(fact_columns), PLAN_SHAPE(candidate_columns),
+                                            PLAN_SHAPE(candidate_columns)};
+
 static dpr_status_t report(const options_t *options, const dpr_search_t *search)
 {
-    enum { FACTS = sizeof fact_columns / sizeof fact_columns[0] };
-    enum { COLUMNS = sizeof candidate_columns / sizeof candidate_columns[0] };
-    plan_table_t *facts = NULL;
-    plan_table_t *top = NULL;
-    plan_table_t *front = NULL;
-    dpr_status_t status;
-    DPR_TRY_GOTO(plan_table_create(fact_columns, FACTS, &facts), free_tables);
-    DPR_TRY_GOTO(plan_table_create(candidate_columns, COLUMNS, &top), free_tables);
-    DPR_TRY_GOTO(plan_table_create(candidate_columns, COLUMNS, &front), free_tables);
-    fill_facts(facts, options, search);
+    plan_table_t *tables[TABLES];
+    DPR_TRY(plan_tables_create(shapes, TABLES, tables));
+    fill_facts(tables[FACTS], options, search);
     for (int i = 0; i < search->count && i < options->top; i++) {
-        fill_candidate(top, &search->candidates[i]);
+        fill_candidate(tables[TOP], &search->candidates[i]);
     }
     for (int i = 0; i < search->front_count; i++) {
-        fill_candidate(front, &search->candidates[search->front[i]]);
+        fill_candidate(tables[FRONT], &search->candidates[search->front[i]]);
     }
     const plan_section_t sections[] = {
-        {"top", "Fastest", top},
-        {"front", "Pareto front: each needs less memory than all that are faster", front}};
-    status = plan_report_write(options->format, "dualpipe-plan-search", facts, sections, 2, stdout);
-free_tables:
-    plan_table_destroy(facts);
-    plan_table_destroy(top);
-    plan_table_destroy(front);
+        {"top", "Fastest", tables[TOP]},
+        {"front", "Pareto front: each needs less memory than all that are faster", tables[FRONT]}};
+    const dpr_status_t status = plan_report_write(options->format, "dualpipe-plan-search",
+                                                  tables[FACTS], sections, 2, stdout);
+    plan_tables_destroy(tables, TABLES);
     return status;
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    options_t *options = arguments;
     DPR_TRY(plan_space_complete(&options->space));
     DPR_TRY(plan_machine_complete(&options->machine));
     dpr_search_t search;
@@ -134,15 +113,19 @@ static dpr_status_t run(options_t *options)
     return status;
 }
 
-int plan_search_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {
-        {.argp = &plan_machine_argp}, {.argp = &plan_space_argp}, {.argp = &plan_output_argp}, {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.machine = plan_machine_default(), .top = 10};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_machine_options, .offset = offsetof(options_t, machine)},
+    {plan_space_options, .offset = offsetof(options_t, space)},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_search_command = {
+    .name = "search",
+    .summary = "the best layout within limits",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.machine = PLAN_MACHINE_DEFAULT, .top = 10},
+    .run = run,
+};

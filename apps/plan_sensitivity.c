@@ -5,8 +5,6 @@
 #include "apps/plan_machine.h"
 #include "apps/plan_options.h"
 
-enum key { KEY_CHANGE = 0x2000 };
-
 typedef struct options {
     plan_machine_t machine;
     dpr_search_options_t space;
@@ -14,27 +12,9 @@ typedef struct options {
     double change;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->machine;
-        state->child_inputs[1] = &options->space;
-        state->child_inputs[2] = &options->format;
-        return 0;
-    case KEY_CHANGE:
-        return plan_argp_error(plan_parse_real("change", arg, 0.001, 0.999, &options->change));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "change",
-     .key = KEY_CHANGE,
-     .arg = "X",
-     .doc = "How much each cost is lowered and raised, 0.001 to 0.999 (default 0.1)"},
+static const option_row_t own_options[] = {
+    {"change", "X", "How much each cost is lowered and raised, 0.001 to 0.999 (default 0.1)",
+     OPTION_FIELD(options_t, change), 0.001, 0.999},
     {0},
 };
 
@@ -88,32 +68,30 @@ static void fill_entry(plan_table_t *table, const char *cost, const dpr_sensitiv
     plan_table_time(table, best->step.step_sec);
 }
 
+enum { FACTS, ENTRIES, TABLES };
+
+static const plan_shape_t shapes[TABLES] = {PLAN_SHAPE(fact_columns), PLAN_SHAPE(entry_columns)};
+
 static dpr_status_t report(const options_t *options, const dpr_sensitivity_t *found)
 {
-    enum { FACTS = sizeof fact_columns / sizeof fact_columns[0] };
-    enum { COLUMNS = sizeof entry_columns / sizeof entry_columns[0] };
-    plan_table_t *facts = NULL;
-    plan_table_t *entries = NULL;
-    dpr_status_t status;
-    DPR_TRY_GOTO(plan_table_create(fact_columns, FACTS, &facts), free_tables);
-    DPR_TRY_GOTO(plan_table_create(entry_columns, COLUMNS, &entries), free_tables);
-    fill_facts(facts, options, &found->winner);
+    plan_table_t *tables[TABLES];
+    DPR_TRY(plan_tables_create(shapes, TABLES, tables));
+    fill_facts(tables[FACTS], options, &found->winner);
     for (int k = 0; k < DPR_COST_FACTORS; k++) {
         for (int up = 0; up < 2; up++) {
-            fill_entry(entries, dpr_cost_factor_name(k), &found->entries[k][up]);
+            fill_entry(tables[ENTRIES], dpr_cost_factor_name(k), &found->entries[k][up]);
         }
     }
-    const plan_section_t sections[] = {{"costs", NULL, entries}};
-    status =
-        plan_report_write(options->format, "dualpipe-plan-sensitivity", facts, sections, 1, stdout);
-free_tables:
-    plan_table_destroy(facts);
-    plan_table_destroy(entries);
+    const plan_section_t sections[] = {{"costs", NULL, tables[ENTRIES]}};
+    const dpr_status_t status = plan_report_write(options->format, "dualpipe-plan-sensitivity",
+                                                  tables[FACTS], sections, 1, stdout);
+    plan_tables_destroy(tables, TABLES);
     return status;
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    options_t *options = arguments;
     DPR_TRY(plan_space_complete(&options->space));
     DPR_TRY(plan_machine_complete(&options->machine));
     dpr_sensitivity_t found;
@@ -122,15 +100,19 @@ static dpr_status_t run(options_t *options)
     return report(options, &found);
 }
 
-int plan_sensitivity_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {
-        {.argp = &plan_machine_argp}, {.argp = &plan_space_argp}, {.argp = &plan_output_argp}, {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.machine = plan_machine_default(), .change = 0.1};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_machine_options, .offset = offsetof(options_t, machine)},
+    {plan_space_options, .offset = offsetof(options_t, space)},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_sensitivity_command = {
+    .name = "sensitivity",
+    .summary = "what each cost does to the best layout",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.machine = PLAN_MACHINE_DEFAULT, .change = 0.1},
+    .run = run,
+};

@@ -6,14 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "apps/plan_ledger.h"
+#include "apps/plan_options.h"
 #include "apps/plan_perturb.h"
+#include "apps/plan_view.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "models/bubbles.h"
 #include "models/simulate.h"
-
-enum key { KEY_COST = 0x2000, KEY_JSON, KEY_RECV_SLOTS, KEY_RECV_AHEAD, KEY_SEND_SLOTS };
 
 typedef struct options {
     plan_source_t source;
@@ -24,56 +23,20 @@ typedef struct options {
     bool json;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->source;
-        state->child_inputs[1] = &options->source;
-        state->child_inputs[2] = &options->perturb;
-        state->child_inputs[3] = &options->view;
-        return 0;
-    case KEY_COST:
-        return plan_argp_error(dpr_uniform_costs_parse(arg, &options->costs));
-    case KEY_JSON:
-        options->json = true;
-        return 0;
-    case KEY_RECV_SLOTS:
-        return plan_argp_error(plan_parse_int("recv-slots", arg, 0, DPR_MAX_MICRO_BATCHES,
-                                              &options->graph.recv_slots));
-    case KEY_RECV_AHEAD:
-        return plan_argp_error(plan_parse_int("recv-ahead", arg, 0, DPR_MAX_MICRO_BATCHES,
-                                              &options->graph.recv_ahead));
-    case KEY_SEND_SLOTS:
-        return plan_argp_error(plan_parse_int("send-slots", arg, 0, DPR_MAX_MICRO_BATCHES,
-                                              &options->graph.send_slots));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
+static const option_row_t graph_options[] = {
+    {"recv-slots", "N",
+     "Receive buffers a channel; 0 (default): what the schedule needs and --recv-ahead more",
+     OPTION_FIELD(dpr_graph_options_t, recv_slots), 0, DPR_MAX_MICRO_BATCHES},
+    {"recv-ahead", "N", "Receives posted ahead of need (default 2)",
+     OPTION_FIELD(dpr_graph_options_t, recv_ahead), 0, DPR_MAX_MICRO_BATCHES},
+    {"send-slots", "N",
+     "Send buffers a channel; 0 (default): 2, or more where the schedule needs it",
+     OPTION_FIELD(dpr_graph_options_t, send_slots), 0, DPR_MAX_MICRO_BATCHES},
+    {0},
+};
 
-static const struct argp_option own_options[] = {
-    {.name = "cost",
-     .key = KEY_COST,
-     .arg = "F=1,I=1,...",
-     .doc =
-         "Time of a forward F, of the halves I and W of a backward, of a whole one B (I + W), of "
-         "an overlapped pair FB (F + B) and of a transfer (wire); default F=1,I=1,W=1,wire=0"},
-    {.name = "json", .key = KEY_JSON, .doc = "Print JSON"},
-    {.name = "recv-slots",
-     .key = KEY_RECV_SLOTS,
-     .arg = "N",
-     .doc =
-         "Receive buffers a channel; 0 (default): what the schedule needs and --recv-ahead more"},
-    {.name = "recv-ahead",
-     .key = KEY_RECV_AHEAD,
-     .arg = "N",
-     .doc = "Receives posted ahead of need (default 2)"},
-    {.name = "send-slots",
-     .key = KEY_SEND_SLOTS,
-     .arg = "N",
-     .doc = "Send buffers a channel; 0 (default): 2, or more where the schedule needs it"},
+static const option_row_t own_options[] = {
+    {"json", NULL, "Print JSON", OPTION_FIELD(options_t, json)},
     {0},
 };
 
@@ -317,7 +280,7 @@ static dpr_status_t find_form(result_t *result)
     return status == DPR_ERR_UNSUPPORTED ? DPR_OK : status;
 }
 
-static dpr_status_t run(const options_t *options, const dpr_program_t *program)
+static dpr_status_t play(const options_t *options, const dpr_program_t *program)
 {
     dpr_graph_t *graph;
     DPR_TRY(dpr_graph_create(program, &options->graph, &graph));
@@ -344,30 +307,35 @@ free_timeline:
     return status;
 }
 
-int plan_simulate_run(int argc, char *argv[])
+static dpr_status_t run(void *arguments)
 {
-    static const struct argp_child children[] = {{.argp = &plan_generator_argp},
-                                                 {.argp = &plan_file_argp},
-                                                 {.argp = &plan_perturb_argp},
-                                                 {.argp = &plan_view_argp},
-                                                 {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.costs = DPR_UNIFORM_COSTS_DEFAULT,
-                         .graph = DPR_GRAPH_OPTIONS_DEFAULT,
-                         .perturb = PLAN_PERTURB_DEFAULT};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
+    const options_t *options = arguments;
     dpr_program_t program;
-    if (plan_view_check(&options.view, options.json) != DPR_OK) {
-        return PLAN_BAD_INPUT;
-    }
-    dpr_status_t status = plan_source_load(&options.source, &program);
-    if (status != DPR_OK) {
-        return plan_exit_of(status);
-    }
-    status = run(&options, &program);
+    DPR_TRY(plan_view_check(&options->view, options->json));
+    DPR_TRY(plan_source_load(&options->source, &program));
+    const dpr_status_t status = play(options, &program);
     dpr_program_free(&program);
-    return plan_exit_of(status);
+    return status;
 }
+
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_cost_options, .offset = offsetof(options_t, costs)},
+    {graph_options, .offset = offsetof(options_t, graph)},
+    {plan_generator_options, offsetof(options_t, source), plan_generator_help},
+    {plan_file_options, .offset = offsetof(options_t, source)},
+    {plan_perturb_options, .offset = offsetof(options_t, perturb)},
+    {plan_view_options, .offset = offsetof(options_t, view)},
+    {0},
+};
+
+const plan_command_t plan_simulate_command = {
+    .name = "simulate",
+    .summary = "predict makespan, bubbles and peak activations",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.costs = DPR_UNIFORM_COSTS_DEFAULT,
+                                   .graph = DPR_GRAPH_OPTIONS_DEFAULT,
+                                   .perturb = PLAN_PERTURB_DEFAULT},
+    .run = run,
+};

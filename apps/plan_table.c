@@ -48,6 +48,26 @@ void plan_table_destroy(plan_table_t *table)
     free(table);
 }
 
+dpr_status_t plan_tables_create(const plan_shape_t *shapes, int count, plan_table_t **tables)
+{
+    for (int i = 0; i < count; i++) {
+        const dpr_status_t status =
+            plan_table_create(shapes[i].columns, shapes[i].count, &tables[i]);
+        if (status != DPR_OK) {
+            plan_tables_destroy(tables, i);
+            return status;
+        }
+    }
+    return DPR_OK;
+}
+
+void plan_tables_destroy(plan_table_t **tables, int count)
+{
+    for (int i = 0; i < count; i++) {
+        plan_table_destroy(tables[i]);
+    }
+}
+
 static void append(plan_table_t *table, cell_t cell)
 {
     if (table->status == DPR_OK) {
@@ -95,6 +115,24 @@ void plan_table_real(plan_table_t *table, double value)
 void plan_table_none(plan_table_t *table)
 {
     append(table, (cell_t){.has_value = false});
+}
+
+void plan_table_int_if(plan_table_t *table, bool has, int64_t value)
+{
+    if (has) {
+        plan_table_int(table, value);
+    } else {
+        plan_table_none(table);
+    }
+}
+
+void plan_table_text_if(plan_table_t *table, const char *text)
+{
+    if (text != NULL) {
+        plan_table_text(table, text);
+    } else {
+        plan_table_none(table);
+    }
 }
 
 int plan_table_rows(const plan_table_t *table)

@@ -38,12 +38,30 @@ typedef struct plan_table plan_table_t;
 dpr_status_t plan_table_create(const plan_column_t *columns, int count, plan_table_t **table);
 void plan_table_destroy(plan_table_t *table); /* NULL is allowed */
 
+/* The columns of a table. Several of them, as a report has; on an error none are left. */
+typedef struct plan_shape {
+    const plan_column_t *columns;
+    int count;
+} plan_shape_t;
+
+#define PLAN_SHAPE(columns)                                                                        \
+    {                                                                                              \
+        (columns), (int)(sizeof(columns) / sizeof(columns)[0])                                     \
+    }
+
+dpr_status_t plan_tables_create(const plan_shape_t *shapes, int count, plan_table_t **tables);
+void plan_tables_destroy(plan_table_t **tables, int count);
+
 /* The next cell, which must be of the column's style; texts are copied. plan_table_none: no value,
  * "-" for a person and null in JSON; infinite numbers are "unlimited" for a person and null. */
 void plan_table_text(plan_table_t *table, const char *text);
 void plan_table_int(plan_table_t *table, int64_t value); /* PLAN_INT, PLAN_BYTES, PLAN_BOOL */
 void plan_table_real(plan_table_t *table, double value); /* PLAN_REAL, PLAN_PERCENT, PLAN_BAR */
 void plan_table_none(plan_table_t *table);
+
+/* The value, or none where `has` is false; the text, or none where it is NULL. */
+void plan_table_int_if(plan_table_t *table, bool has, int64_t value);
+void plan_table_text_if(plan_table_t *table, const char *text);
 
 /* Whole rows so far. */
 int plan_table_rows(const plan_table_t *table);

@@ -6,7 +6,6 @@
 #include "apps/plan_options.h"
 
 enum { SIZE_MAX_INT = 1 << 20 };
-enum key { KEY_SIZE = 0x2000, KEY_REPLICAS };
 
 typedef struct options {
     plan_source_t source;
@@ -16,35 +15,11 @@ typedef struct options {
     int replicas;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->source;
-        state->child_inputs[1] = &options->machine;
-        state->child_inputs[2] = &options->format;
-        return 0;
-    case KEY_SIZE:
-        return plan_argp_error(
-            plan_parse_int("micro-batch-size", arg, 1, SIZE_MAX_INT, &options->size));
-    case KEY_REPLICAS:
-        return plan_argp_error(
-            plan_parse_int("replicas", arg, 1, SIZE_MAX_INT, &options->replicas));
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static const struct argp_option own_options[] = {
-    {.name = "micro-batch-size",
-     .key = KEY_SIZE,
-     .arg = "N",
-     .doc = "Samples of a micro-batch (default 1)"},
-    {.name = "replicas",
-     .key = KEY_REPLICAS,
-     .arg = "N",
-     .doc = "Data-parallel copies of the pipeline (default 1)"},
+static const option_row_t own_options[] = {
+    {"micro-batch-size", "N", "Samples of a micro-batch (default 1)", OPTION_FIELD(options_t, size),
+     1, SIZE_MAX_INT},
+    {"replicas", "N", "Data-parallel copies of the pipeline (default 1)",
+     OPTION_FIELD(options_t, replicas), 1, SIZE_MAX_INT},
     {0},
 };
 
@@ -119,33 +94,29 @@ static void fill_costs(plan_table_t *costs, const dpr_uniform_costs_t *found)
     }
 }
 
+enum { FACTS, COSTS, TABLES };
+
+static const plan_shape_t shapes[TABLES] = {PLAN_SHAPE(fact_columns), PLAN_SHAPE(cost_columns)};
+
 static dpr_status_t report(const options_t *options, const dpr_layout_t *layout,
                            const dpr_throughput_t *found)
 {
-    plan_table_t *facts = NULL;
-    plan_table_t *costs = NULL;
-    dpr_status_t status;
-    DPR_TRY_GOTO(
-        plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0], &facts),
-        free_tables);
-    DPR_TRY_GOTO(
-        plan_table_create(cost_columns, sizeof cost_columns / sizeof cost_columns[0], &costs),
-        free_tables);
-    fill_facts(facts, &options->machine, layout, found);
-    fill_costs(costs, &found->costs);
-    const plan_section_t sections[] = {{"costs", "Costs of one op", costs}};
-    status =
-        plan_report_write(options->format, "dualpipe-plan-throughput", facts, sections, 1, stdout);
-free_tables:
-    plan_table_destroy(facts);
-    plan_table_destroy(costs);
+    plan_table_t *tables[TABLES];
+    DPR_TRY(plan_tables_create(shapes, TABLES, tables));
+    fill_facts(tables[FACTS], &options->machine, layout, found);
+    fill_costs(tables[COSTS], &found->costs);
+    const plan_section_t sections[] = {{"costs", "Costs of one op", tables[COSTS]}};
+    const dpr_status_t status = plan_report_write(options->format, "dualpipe-plan-throughput",
+                                                  tables[FACTS], sections, 1, stdout);
+    plan_tables_destroy(tables, TABLES);
     return status;
 }
 
-static dpr_status_t run(options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    options_t *options = arguments;
     const plan_source_t *source = &options->source;
-    DPR_TRY(plan_layout_check(source));
+    DPR_TRY(plan_source_check(source));
     DPR_TRY(plan_machine_complete(&options->machine));
     const dpr_layout_t layout = {source->schedule, source->ranks, source->micro_batches,
                                  options->size, options->replicas};
@@ -155,17 +126,19 @@ static dpr_status_t run(options_t *options)
     return report(options, &layout, &found);
 }
 
-int plan_throughput_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_generator_argp},
-                                                 {.argp = &plan_machine_argp},
-                                                 {.argp = &plan_output_argp},
-                                                 {0}};
-    static const struct argp argp = {
-        .options = own_options, .parser = parse, .doc = doc, .children = children};
-    options_t options = {.machine = plan_machine_default(), .size = 1, .replicas = 1};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {.rows = own_options},
+    {plan_generator_options, offsetof(options_t, source), plan_generator_help},
+    {plan_machine_options, .offset = offsetof(options_t, machine)},
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_throughput_command = {
+    .name = "throughput",
+    .summary = "step time, tokens per second, FLOPs utilization",
+    .line = {.tables = tables, .doc = doc},
+    .options_bytes = sizeof(options_t),
+    .defaults = &(const options_t){.machine = PLAN_MACHINE_DEFAULT, .size = 1, .replicas = 1},
+    .run = run,
+};

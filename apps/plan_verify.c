@@ -15,37 +15,22 @@ typedef struct options {
     plan_format_t format;
 } options_t;
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+static dpr_status_t take_file(char *text, void *into)
 {
-    options_t *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->format;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (options->file != NULL) {
-            return plan_argp_error(dpr_fail(
-                DPR_ERR_INVALID, "'%s' and '%s': expected one file at a time", options->file, arg));
-        }
-        options->file = arg;
-        return 0;
-    case ARGP_KEY_END:
-        return plan_argp_error(options->file != NULL
-                                   ? DPR_OK
-                                   : dpr_fail(DPR_ERR_INVALID, "a file is missing: expected "
-                                                               "dualpipe_plan verify FILE.csv"));
-    default:
-        return ARGP_ERR_UNKNOWN;
+    options_t *options = into;
+    if (options->file != NULL) {
+        return dpr_fail(DPR_ERR_INVALID, "'%s' and '%s': expected one file at a time",
+                        options->file, text);
     }
+    options->file = text;
+    return DPR_OK;
 }
 
 static const char doc[] =
     "Says of a program in a file whether its data flow is complete (every forward and backward "
-    "once, "
-    "in an order that can be), whether its ranks can deadlock under rendezvous in order per "
-    "channel, "
-    "where its stages live, and how many activations each rank holds at its peak. What is wrong is "
-    "printed with a counterexample."
+    "once, in an order that can be), whether its ranks can deadlock under rendezvous in order per "
+    "channel, where its stages live, and how many activations each rank holds at its peak. What is "
+    "wrong is printed with a counterexample."
     "\vExit codes: 0 valid, 2 not.\n\nExample:\n"
     "  dualpipe_plan schedule --schedule dualpipe --ranks 4 --micro-batches 8 \\\n"
     "      > plan.csv\n"
@@ -110,17 +95,9 @@ static void fill_facts(const options_t *options, const dpr_program_t *program,
     plan_table_int(facts, program->micro_batches);
     plan_table_int(facts, dpr_program_is_forward_only(program));
     plan_table_int(facts, verdict->complete);
-    if (verdict->complete) {
-        plan_table_int(facts, verdict->deadlock_free);
-    } else {
-        plan_table_none(facts);
-    }
+    plan_table_int_if(facts, verdict->complete, verdict->deadlock_free);
     plan_table_int(facts, verdict->complete && verdict->deadlock_free);
-    if (verdict->counterexample[0] != '\0') {
-        plan_table_text(facts, verdict->counterexample);
-    } else {
-        plan_table_none(facts);
-    }
+    plan_table_text_if(facts, verdict->counterexample[0] != '\0' ? verdict->counterexample : NULL);
 }
 
 /* Marks in held[stages] the stages that the rank's list names. */
@@ -201,32 +178,35 @@ static dpr_status_t fill_ranks(const dpr_program_t *program, const verdict_t *ve
     return status;
 }
 
+enum { FACTS, RANKS, TABLES };
+
+static const plan_shape_t shapes[TABLES] = {PLAN_SHAPE(fact_columns), PLAN_SHAPE(rank_columns)};
+
 static dpr_status_t print_verdict(const options_t *options, const dpr_program_t *program,
                                   const verdict_t *verdict)
 {
-    plan_table_t *facts = NULL;
-    plan_table_t *ranks = NULL;
-    dpr_status_t status;
-    DPR_TRY_GOTO(
-        plan_table_create(fact_columns, sizeof fact_columns / sizeof fact_columns[0], &facts),
-        destroy_tables);
-    DPR_TRY_GOTO(
-        plan_table_create(rank_columns, sizeof rank_columns / sizeof rank_columns[0], &ranks),
-        destroy_tables);
-    fill_facts(options, program, verdict, facts);
-    DPR_TRY_GOTO(fill_ranks(program, verdict, ranks), destroy_tables);
-    const plan_section_t section = {"rank_list", NULL, ranks};
-    status = plan_report_write(options->format, "dualpipe-plan-verify", facts, &section, 1, stdout);
-destroy_tables:
-    plan_table_destroy(ranks);
-    plan_table_destroy(facts);
+    plan_table_t *tables[TABLES];
+    DPR_TRY(plan_tables_create(shapes, TABLES, tables));
+    fill_facts(options, program, verdict, tables[FACTS]);
+    dpr_status_t status = fill_ranks(program, verdict, tables[RANKS]);
+    if (status == DPR_OK) {
+        const plan_section_t section = {"rank_list", NULL, tables[RANKS]};
+        status = plan_report_write(options->format, "dualpipe-plan-verify", tables[FACTS], &section,
+                                   1, stdout);
+    }
+    plan_tables_destroy(tables, TABLES);
     return status;
 }
 
-static dpr_status_t run(const options_t *options)
+static dpr_status_t run(void *arguments)
 {
+    const options_t *options = arguments;
     dpr_program_t program;
     verdict_t *verdict;
+    if (options->file == NULL) {
+        return dpr_fail(DPR_ERR_INVALID,
+                        "a file is missing: expected dualpipe_plan verify FILE.csv");
+    }
     DPR_TRY(dpr_csv_read(options->file, &program));
     dpr_status_t status = dpr_calloc(1, sizeof *verdict, &verdict);
     if (status != DPR_OK) {
@@ -247,14 +227,15 @@ free_all:
     return status;
 }
 
-int plan_verify_run(int argc, char *argv[])
-{
-    static const struct argp_child children[] = {{.argp = &plan_output_argp}, {0}};
-    static const struct argp argp = {
-        .parser = parse, .args_doc = "FILE.csv", .doc = doc, .children = children};
-    options_t options = {0};
-    if (argp_parse(&argp, argc, argv, 0, NULL, &options) != 0) {
-        return PLAN_BAD_INPUT;
-    }
-    return plan_exit_of(run(&options));
-}
+static const option_table_t tables[] = {
+    {plan_output_options, .offset = offsetof(options_t, format)},
+    {0},
+};
+
+const plan_command_t plan_verify_command = {
+    .name = "verify",
+    .summary = "check a program: data flow, deadlock, placement",
+    .line = {.tables = tables, .args_doc = "FILE.csv", .doc = doc, .take_argument = take_file},
+    .options_bytes = sizeof(options_t),
+    .run = run,
+};

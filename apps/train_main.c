@@ -12,18 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/program.h"
 #include "apps/train_options.h"
 #include "base/log.h"
 #include "comm/comm.h"
 #include "device/device.h"
 #include "runtime/trainer.h"
 #include "runtime/watchdog.h"
-
-enum {
-    EXIT_FAILED = 1,
-    EXIT_BAD_INPUT = 2,
-    EXIT_NOT_VERIFIED = 3,
-};
 
 /* ---- Messages: held back while all ranks may find the same fault, then printed at once ---- */
 
@@ -36,8 +31,8 @@ typedef struct messages {
 
 static void print_message(const messages_t *messages, dpr_log_level_t level, const char *text)
 {
-    static const char *const names[] = {"error", "warning", "info", "debug"};
-    fprintf(stderr, "dualpipe_train: rank %d: %s: %s\n", messages->rank, names[level], text);
+    fprintf(stderr, "dualpipe_train: rank %d: %s: %s\n", messages->rank, program_level_name(level),
+            text);
 }
 
 static void message_sink(void *user, dpr_log_level_t level, const char *text)
@@ -61,23 +56,11 @@ static void message_sink(void *user, dpr_log_level_t level, const char *text)
 
 static int exit_code_of(dpr_status_t status)
 {
-    switch (status) {
-    case DPR_OK:
-        return EXIT_SUCCESS;
-    case DPR_ERR_INVALID:
-    case DPR_ERR_PARSE:
-    case DPR_ERR_IO:
-    case DPR_ERR_DATA:
-    case DPR_ERR_PROGRAM:
-    case DPR_ERR_DEADLOCK:
-    case DPR_ERR_UNSUPPORTED:
-    case DPR_ERR_MEMORY: /* a model too large for the device, refused with the numbers */
-        return EXIT_BAD_INPUT;
-    case DPR_ERR_MISMATCH:
-        return EXIT_NOT_VERIFIED;
-    default:
-        return EXIT_FAILED;
+    if (status == DPR_ERR_MISMATCH) {
+        return PROGRAM_NOT_CORRECT;
     }
+    /* a model too large for the device was refused with the numbers */
+    return status == DPR_ERR_MEMORY ? PROGRAM_BAD_INPUT : (int)program_exit_of(status);
 }
 
 /* The lowest rank that found a fault says so; returns the job's exit code. */
@@ -173,7 +156,7 @@ static bool output_is_terminal(void)
 /* After set-up nothing is bad input any more: what fails then has failed. */
 static int exit_code_of_run(dpr_status_t status)
 {
-    return status != DPR_OK && status != DPR_ERR_MISMATCH ? EXIT_FAILED : exit_code_of(status);
+    return status != DPR_OK && status != DPR_ERR_MISMATCH ? PROGRAM_FAILURE : exit_code_of(status);
 }
 
 static int run(const train_options_t *options, dpr_comm_t *comm, messages_t *messages,
@@ -255,7 +238,7 @@ static int play(const train_options_t *options, dpr_status_t parsed, dpr_comm_t 
     messages->quiet = options->quiet;
     dpr_status_t status = compare_shown(bootstrap, options->shown);
     if (status == DPR_OK && options->shown) {
-        return EXIT_SUCCESS;
+        return PROGRAM_OK;
     }
     if (parsed == DPR_OK && status == DPR_OK && messages->rank == 0) {
         parsed = train_output_check(&options->output);
@@ -297,12 +280,6 @@ static void catch_signals(void)
     }
 }
 
-static bool has_launcher(void)
-{
-    const char *size = getenv("OMPI_COMM_WORLD_SIZE");
-    return size != NULL && atoi(size) > 1;
-}
-
 int main(int argc, char **argv)
 {
     static messages_t messages;
@@ -311,12 +288,12 @@ int main(int argc, char **argv)
     dpr_cuda_environment();
     dpr_log_set_sink(message_sink, &messages);
     const dpr_status_t parsed = train_options_parse(argc, argv, &options);
-    if (options.shown && !has_launcher()) {
-        return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILED;
+    if (options.shown && !program_has_launcher()) {
+        return fflush(stdout) == 0 ? PROGRAM_OK : PROGRAM_FAILURE;
     }
     if (dpr_comm_mpi_create(&comm) != DPR_OK) {
         print_message(&messages, DPR_LOG_ERROR, messages.held);
-        return EXIT_FAILED;
+        return PROGRAM_FAILURE;
     }
     catch_signals(); /* MPI has set its own by now */
     const int code = play(&options, parsed, comm, &messages);

@@ -2,25 +2,33 @@
  * What a simulated timeline looks like, and why its ranks were idle: --trace, --ascii, --ledger,
  * --html; and --save, which keeps it for dualpipe_plan report.
  */
-#ifndef DPR_APPS_PLAN_LEDGER_H
-#define DPR_APPS_PLAN_LEDGER_H
+#ifndef DPR_APPS_PLAN_VIEW_H
+#define DPR_APPS_PLAN_VIEW_H
 
-#include <argp.h>
 #include <jansson.h>
 
+#include "apps/option_table.h"
 #include "runtime/run.h"
+
+/* --ascii[=WIDTH] */
+typedef struct plan_drawing {
+    bool wanted;
+    int width; /* columns; 0: the terminal's */
+} plan_drawing_t;
+
+/* Reads it into a plan_drawing_t: an option_take_fn_t. */
+dpr_status_t plan_take_drawing(const option_row_t *row, char *text, void *into);
 
 typedef struct plan_view {
     const char *trace; /* paths, or NULL */
     const char *html;
     const char *save;
-    bool ascii;
-    int width; /* of the drawing; 0: the terminal's */
+    plan_drawing_t drawing;
     bool ledger;
 } plan_view_t;
 
-/* The options. Input: plan_view_t, which the caller has set to zero. */
-extern const struct argp plan_view_argp;
+/* The options, of a plan_view_t. */
+extern const option_row_t plan_view_options[];
 
 /* Errors: DPR_ERR_INVALID where a drawing was asked for and the output is JSON. */
 dpr_status_t plan_view_check(const plan_view_t *view, bool json);

@@ -1,71 +1,41 @@
 /* Views of a simulated timeline: trace, page, drawing, ledger and critical path; and saving it. */
-#include "apps/plan_ledger.h"
+#include "apps/plan_view.h"
 
-#include "apps/plan.h"
 #include "base/log.h"
 #include "runtime/drawing.h"
 #include "runtime/page.h"
 #include "runtime/run_file.h"
 #include "runtime/trace.h"
 
-enum key { KEY_TRACE = 0x4000, KEY_ASCII, KEY_LEDGER, KEY_HTML, KEY_SAVE };
-
-static error_t parse(int key, char *arg, struct argp_state *state)
+dpr_status_t plan_take_drawing(const option_row_t *row, char *text, void *into)
 {
-    plan_view_t *view = state->input;
-    switch (key) {
-    case KEY_TRACE:
-        view->trace = arg;
-        return 0;
-    case KEY_ASCII:
-        view->ascii = true;
-        return arg == NULL ? 0
-                           : plan_argp_error(plan_parse_int("ascii", arg, DPR_DRAWING_MIN_WIDTH,
-                                                            DPR_DRAWING_MAX_WIDTH, &view->width));
-    case KEY_LEDGER:
-        view->ledger = true;
-        return 0;
-    case KEY_HTML:
-        view->html = arg;
-        return 0;
-    case KEY_SAVE:
-        view->save = arg;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    plan_drawing_t *drawing = option_place(row, into);
+    drawing->wanted = true;
+    return text == NULL ? DPR_OK
+                        : plan_parse_int(row->name, text, DPR_DRAWING_MIN_WIDTH,
+                                         DPR_DRAWING_MAX_WIDTH, &drawing->width);
 }
 
-static const struct argp_option options[] = {
-    {.name = "ascii",
-     .key = KEY_ASCII,
-     .arg = "WIDTH",
-     .flags = OPTION_ARG_OPTIONAL,
-     .doc = "Draw the timeline, a line a rank, as wide as the terminal (100 columns where there is "
-            "none) or as given"},
-    {.name = "html",
-     .key = KEY_HTML,
-     .arg = "FILE.html",
-     .doc = "Write the timeline as a page for a browser, with ledger and critical path"},
-    {.name = "ledger",
-     .key = KEY_LEDGER,
-     .doc = "Say why each rank was idle, and list the critical path (docs/ledger.md)"},
-    {.name = "save",
-     .key = KEY_SAVE,
-     .arg = "FILE.json",
-     .doc = "Save the simulation, for dualpipe_plan report to draw or compare"},
-    {.name = "trace",
-     .key = KEY_TRACE,
-     .arg = "FILE.json",
-     .doc = "Write the timeline as a Chrome trace, which Perfetto draws"},
+const option_row_t plan_view_options[] = {
+    {"ascii", "WIDTH",
+     "Draw the timeline, a line a rank, as wide as the terminal (100 columns where there is none) "
+     "or as given",
+     OPTION_BY(plan_take_drawing, plan_view_t, drawing), .flags = OPTION_ARG_OPTIONAL},
+    {"html", "FILE.html",
+     "Write the timeline as a page for a browser, with ledger and critical path",
+     OPTION_FIELD(plan_view_t, html)},
+    {"ledger", NULL, "Say why each rank was idle, and list the critical path (docs/ledger.md)",
+     OPTION_FIELD(plan_view_t, ledger)},
+    {"save", "FILE.json", "Save the simulation, for dualpipe_plan report to draw or compare",
+     OPTION_FIELD(plan_view_t, save)},
+    {"trace", "FILE.json", "Write the timeline as a Chrome trace, which Perfetto draws",
+     OPTION_FIELD(plan_view_t, trace)},
     {0},
 };
 
-const struct argp plan_view_argp = {.options = options, .parser = parse};
-
 dpr_status_t plan_view_check(const plan_view_t *view, bool json)
 {
-    return view->ascii && json
+    return view->drawing.wanted && json
                ? dpr_fail(DPR_ERR_INVALID, "give either --ascii or --json, not both")
                : DPR_OK;
 }
@@ -166,10 +136,10 @@ static dpr_status_t write_files(const plan_view_t *view, const dpr_run_t *run,
 static dpr_status_t draw(const plan_view_t *view, const dpr_timeline_t *timeline)
 {
     const dpr_drawing_options_t drawing = {
-        .width = view->width > 0 ? view->width : dpr_drawing_terminal_width(stdout),
+        .width = view->drawing.width > 0 ? view->drawing.width : dpr_drawing_terminal_width(stdout),
         .has_colour = dpr_drawing_terminal_has_colour(stdout),
     };
-    if (!view->ascii) {
+    if (!view->drawing.wanted) {
         return DPR_OK;
     }
     printf("\n");
@@ -198,8 +168,8 @@ static dpr_status_t show(const plan_view_t *view, const dpr_run_t *run, const dp
 
 static bool is_asked(const plan_view_t *view)
 {
-    return view->trace != NULL || view->html != NULL || view->save != NULL || view->ascii ||
-           view->ledger;
+    return view->trace != NULL || view->html != NULL || view->save != NULL ||
+           view->drawing.wanted || view->ledger;
 }
 
 dpr_status_t plan_view_json(const plan_view_t *view, const dpr_run_t *run, json_t *root)
