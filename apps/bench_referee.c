@@ -108,27 +108,7 @@ static dpr_status_t run_grid(const referee_options_t *options, bench_rank_t *sel
     return DPR_OK;
 }
 
-/* ---- Medians over the runs ---- */
-
-/* Field by field; outcomes are made of doubles alone. */
-enum { FIELDS = sizeof(referee_outcome_t) / sizeof(double) };
-
-static dpr_status_t median_outcome(const referee_row_t *row, int runs, referee_outcome_t *median)
-{
-    double *values;
-    double fields[FIELDS];
-    DPR_TRY(dpr_calloc((size_t)runs, sizeof *values, &values));
-    for (size_t f = 0; f < FIELDS; f++) {
-        for (int run = 0; run < runs; run++) {
-            memcpy(&values[run], (const char *)&row->outcomes[run] + f * sizeof(double),
-                   sizeof(double));
-        }
-        fields[f] = bench_spread_of(values, (size_t)runs).median;
-    }
-    memcpy(median, fields, sizeof fields);
-    free(values);
-    return DPR_OK;
-}
+/* ---- Over the runs ---- */
 
 /* What the runs of a row say of its errors. */
 typedef struct spread {
@@ -136,7 +116,33 @@ typedef struct spread {
     bench_spread_t bubble;       /* mean absolute error of the ranks */
     double mean_absolute_step;   /* over the runs */
     double mean_absolute_bubble; /* likewise */
+    int median;                  /* the run of the median step error, the lower of two */
 } spread_t;
+
+typedef struct ordered {
+    double error;
+    int run;
+} ordered_t;
+
+static int by_error(const void *a, const void *b)
+{
+    const ordered_t *x = a;
+    const ordered_t *y = b;
+    return x->error != y->error ? (x->error > y->error) - (x->error < y->error) : x->run - y->run;
+}
+
+static dpr_status_t find_median(const referee_row_t *row, int runs, int *median)
+{
+    ordered_t *order;
+    DPR_TRY(dpr_calloc((size_t)runs, sizeof *order, &order));
+    for (int run = 0; run < runs; run++) {
+        order[run] = (ordered_t){.error = referee_step_error(&row->outcomes[run]), .run = run};
+    }
+    qsort(order, (size_t)runs, sizeof *order, by_error);
+    *median = order[(runs - 1) / 2].run;
+    free(order);
+    return DPR_OK;
+}
 
 static dpr_status_t find_spread(const referee_row_t *row, int runs, spread_t *spread)
 {
@@ -153,7 +159,7 @@ static dpr_status_t find_spread(const referee_row_t *row, int runs, spread_t *sp
     spread->step = bench_spread_of(step, (size_t)runs);
     spread->bubble = bench_spread_of(bubble, (size_t)runs);
     free(step);
-    return DPR_OK;
+    return find_median(row, runs, &spread->median);
 }
 
 /* ---- The table ---- */
@@ -180,7 +186,7 @@ static dpr_status_t find_spread(const referee_row_t *row, int runs, spread_t *sp
     {"step_error", "error", PLAN_PERCENT}, \
     {"step_error_least", LEAST, PLAN_PERCENT}, \
     {"step_error_most", MOST, PLAN_PERCENT}, \
-    {"step_error_absolute", NULL, PLAN_PERCENT}, \
+    {"step_error_mean", NULL, PLAN_PERCENT}, \
     {"bubble_closed", "b closed", PLAN_PERCENT}, \
     {"bubble_simulated", NULL, PLAN_PERCENT}, \
     {"bubble_predicted", "b predicted", PLAN_PERCENT}, \
@@ -188,6 +194,7 @@ static dpr_status_t find_spread(const referee_row_t *row, int runs, spread_t *sp
     {"bubble_error", "b error", PLAN_PERCENT}, \
     {"bubble_error_least", LEAST, PLAN_PERCENT}, \
     {"bubble_error_most", MOST, PLAN_PERCENT}, \
+    {"bubble_error_mean", NULL, PLAN_PERCENT}, \
     {"part_cost", "cost", PLAN_PERCENT}, \
     {"part_wire", "wire", PLAN_PERCENT}, \
     {"part_host", "host", PLAN_PERCENT}, \
@@ -261,6 +268,7 @@ static void add_outcome(const referee_outcome_t *o, const spread_t *spread, plan
         o->bubble_error,
         spread->bubble.least,
         spread->bubble.most,
+        spread->mean_absolute_bubble,
         o->step_parts.cost / o->measured_step_sec,
         o->step_parts.wire / o->measured_step_sec,
         o->step_parts.host / o->measured_step_sec,
@@ -344,8 +352,8 @@ static dpr_status_t fill(const grid_t *grid, int ranks, referee_outcome_t *media
 {
     for (int i = 0; i < grid->count; i++) {
         spread_t spread;
-        DPR_TRY(median_outcome(&grid->rows[i], grid->runs, &medians[i]));
         DPR_TRY(find_spread(&grid->rows[i], grid->runs, &spread));
+        medians[i] = grid->rows[i].outcomes[spread.median];
         add_model(&grid->rows[i], ranks, table);
         add_outcome(&medians[i], &spread, table);
         judge(&medians[i], &spread, verdict);

@@ -52,7 +52,7 @@ typedef struct referee_outcome {
     double measured_p90_sec;
     double measured_bubble;
     double bubble_error; /* mean over the ranks of |measured - predicted| bubble ratio */
-    /* Why the steps were not as the typical draw of the prediction, as means over them. */
+    /* Why the step nearest to the medians was not as the draw nearest to the prediction. */
     dpr_error_parts_t step_parts;   /* seconds */
     dpr_error_parts_t bubble_parts; /* of the mean bubble ratio */
 } referee_outcome_t;

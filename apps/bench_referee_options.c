@@ -120,8 +120,9 @@ static const struct argp argp = {
     .doc =
         "Runs a grid of schedules, micro-batches and models, and holds closed form and simulation "
         "against what was measured. Rows that a schedule does not allow are left out.\v"
-        "--repeats runs the whole grid so often; the table has medians, and the step error's "
-        "extremes in JSON and CSV. error: predicted over measured step, less 1. b: mean bubble of "
+        "--repeats runs the whole grid so often; a row is then the run of the median step error, "
+        "and least and most are the extremes. error: predicted over measured step, less 1. b: mean "
+        "bubble of "
         "the ranks; b error: the ranks' mean absolute error. cost, wire, host, order: what part of "
         "the measured step the error is due to. blame: the largest part, where a row is beyond 3 % "
         "or 1 point."};

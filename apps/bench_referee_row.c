@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "runtime/forecast.h"
+#include "runtime/history.h"
 
 /* A row at work. */
 typedef struct trial {
@@ -16,12 +17,12 @@ typedef struct trial {
     bench_rig_t *rig;
     const dpr_graph_t *graph;
     dpr_forecast_t forecast;
-    dpr_step_sample_t *samples; /* [steps] of this rank */
-    dpr_record_t *records;
-    dpr_timeline_t measured;        /* of the last step */
-    double *enqueued_sec;           /* likewise */
-    dpr_error_parts_t step_parts;   /* sums over the steps */
-    dpr_error_parts_t bubble_parts; /* likewise */
+    dpr_clock_fit_t clock; /* of this rank */
+    dpr_history_t *history;
+    dpr_durations_t durations;  /* of the steps played */
+    dpr_timeline_t typical;     /* the step nearest to their medians */
+    double *enqueued_sec;       /* likewise */
+    dpr_step_sample_t *samples; /* [steps] of this rank, by rank 0's clock */
 } trial_t;
 
 static dpr_forecast_options_t forecast_options(const trial_t *trial)
@@ -37,48 +38,17 @@ static dpr_forecast_options_t forecast_options(const trial_t *trial)
 
 /* ---- Steps ---- */
 
-static void add_parts(const dpr_error_parts_t *error, double weight, dpr_error_parts_t *sum)
-{
-    sum->predicted += weight * error->predicted;
-    sum->measured += weight * error->measured;
-    sum->cost += weight * error->cost;
-    sum->wire += weight * error->wire;
-    sum->host += weight * error->host;
-    sum->order += weight * error->order;
-}
-
-/* Why this step was not as predicted. Collective. */
-static dpr_status_t explain_step(trial_t *trial)
-{
-    const dpr_forecast_t *forecast = &trial->forecast;
-    const bool is_wall = trial->rig->machine->clock == DPR_CLOCK_WALL;
-    const double weight = 1.0 / trial->options->steps;
-    const dpr_prediction_t prediction = {.timeline = &forecast->typical,
-                                         .cost = forecast->typical_cost,
-                                         .delay_sec = forecast->typical_delay_sec};
-    dpr_prediction_error_t error;
-    DPR_TRY(
-        dpr_measure_join(trial->rig->self->comm, trial->records,
-                         dpr_executor_command_count(dpr_pipeline_executor(trial->rig->pipeline)),
-                         forecast->offset_sec, &trial->measured, trial->enqueued_sec));
-    DPR_TRY(dpr_prediction_error_init(&prediction, &trial->measured,
-                                      is_wall ? trial->enqueued_sec : NULL, &error));
-    add_parts(&error.span_sec, weight, &trial->step_parts);
-    add_parts(&error.bubble_ratio, weight, &trial->bubble_parts);
-    dpr_prediction_error_free(&error);
-    return DPR_OK;
-}
-
 static dpr_status_t play_steps(trial_t *trial)
 {
-    const dpr_executor_t *executor = dpr_pipeline_executor(trial->rig->pipeline);
+    const int commands = dpr_executor_command_count(dpr_pipeline_executor(trial->rig->pipeline));
     for (int k = -trial->options->common.warm_up; k < trial->options->steps; k++) {
         DPR_TRY(bench_rig_step(trial->rig));
         if (k >= 0) {
-            dpr_executor_collect(executor, trial->records);
-            dpr_step_sample_take(trial->graph, trial->records, dpr_executor_command_count(executor),
-                                 &trial->samples[k]);
-            DPR_TRY(explain_step(trial));
+            dpr_step_sample_t *sample = &trial->samples[k];
+            dpr_step_sample_take(trial->graph, dpr_history_take(trial->history, k), commands,
+                                 sample);
+            sample->first_start_sec = dpr_clock_to_rank0(&trial->clock, sample->first_start_sec);
+            sample->last_end_sec = dpr_clock_to_rank0(&trial->clock, sample->last_end_sec);
         }
     }
     return DPR_OK;
@@ -86,9 +56,32 @@ static dpr_status_t play_steps(trial_t *trial)
 
 static dpr_status_t measure(trial_t *trial, dpr_measurement_t *measurement)
 {
+    dpr_comm_t *comm = trial->rig->self->comm;
+    if (trial->rig->machine->clock == DPR_CLOCK_WALL) {
+        trial->clock = dpr_clock_fit(trial->forecast.exchanges, 2);
+    }
     DPR_TRY(play_steps(trial));
-    return dpr_measure_gather(trial->rig->self->comm, trial->samples, trial->options->steps,
-                              trial->forecast.offset_sec, measurement);
+    DPR_TRY(dpr_history_gather(trial->history, comm, trial->graph, &trial->clock,
+                               trial->options->steps, &trial->durations, &trial->typical,
+                               trial->enqueued_sec, NULL));
+    return dpr_measure_gather(comm, trial->samples, trial->options->steps, 0.0, measurement);
+}
+
+/* Why the step nearest to the medians was not as the draw nearest to the prediction. */
+static dpr_status_t explain(const trial_t *trial, referee_outcome_t *outcome)
+{
+    const dpr_forecast_t *forecast = &trial->forecast;
+    const bool is_wall = trial->rig->machine->clock == DPR_CLOCK_WALL;
+    const dpr_prediction_t prediction = {.timeline = &forecast->typical,
+                                         .cost = forecast->typical_cost,
+                                         .delay_sec = forecast->typical_delay_sec};
+    dpr_prediction_error_t error;
+    DPR_TRY(dpr_prediction_error_init(&prediction, &trial->typical,
+                                      is_wall ? trial->enqueued_sec : NULL, &error));
+    outcome->step_parts = error.span_sec;
+    outcome->bubble_parts = error.bubble_ratio;
+    dpr_prediction_error_free(&error);
+    return DPR_OK;
 }
 
 /* ---- Comparison ---- */
@@ -127,8 +120,6 @@ static dpr_status_t compare(const trial_t *trial, const dpr_measurement_t *measu
         .measured_p10_sec = measured->span_p10_sec,
         .measured_p90_sec = measured->span_p90_sec,
         .measured_bubble = measured->bubble_ratio,
-        .step_parts = trial->step_parts,
-        .bubble_parts = trial->bubble_parts,
     };
     dpr_timeline_summary_free(&means);
     for (int r = 0; r < measured->ranks; r++) {
@@ -137,7 +128,7 @@ static dpr_status_t compare(const trial_t *trial, const dpr_measurement_t *measu
             measured->ranks;
     }
     fill_closed_form(trial, row, outcome);
-    return DPR_OK;
+    return explain(trial, outcome);
 }
 
 const char *referee_blame(const referee_outcome_t *outcome)
@@ -159,18 +150,18 @@ static dpr_status_t trial_init(trial_t *trial)
     trial->graph = dpr_pipeline_graph(trial->rig->pipeline);
     DPR_TRY(dpr_calloc((size_t)trial->graph->node_count, sizeof(double), &trial->enqueued_sec));
     DPR_TRY(dpr_calloc((size_t)trial->options->steps, sizeof *trial->samples, &trial->samples));
-    DPR_TRY(dpr_calloc((size_t)dpr_executor_command_count(executor), sizeof *trial->records,
-                       &trial->records));
-    return dpr_timeline_init(&trial->measured, trial->graph);
+    DPR_TRY(dpr_history_create(executor, trial->options->steps, &trial->history));
+    return dpr_timeline_init(&trial->typical, trial->graph);
 }
 
 static void trial_free(trial_t *trial)
 {
     dpr_forecast_free(&trial->forecast);
-    dpr_timeline_free(&trial->measured);
+    dpr_history_destroy(trial->history);
+    dpr_durations_free(&trial->durations);
+    dpr_timeline_free(&trial->typical);
     free(trial->enqueued_sec);
     free(trial->samples);
-    free(trial->records);
 }
 
 static dpr_status_t run_trial(trial_t *trial, bench_rank_t *self, referee_row_t *row,

@@ -45,7 +45,7 @@ static const plan_column_t fact_columns[] = {
     {"unit", "unit of time", PLAN_TEXT},
     {"step_predicted", "step predicted", PLAN_REAL},
     {"step_measured", "step measured", PLAN_REAL},
-    {"step_error", "error of the step", PLAN_PERCENT},
+    {"step_relative_error", "error of the step", PLAN_PERCENT},
     {"bubble_predicted", "bubble predicted", PLAN_PERCENT},
     {"bubble_measured", "bubble measured", PLAN_PERCENT},
     {"mean_absolute_bubble_error", "mean error of a rank's bubble", PLAN_PERCENT},
@@ -66,7 +66,7 @@ static void fill_facts(const dpr_run_t *run, const dpr_run_analysis_t *analysis,
     plan_table_text(table, run->unit[0] != '\0' ? run->unit : "none");
     plan_table_real(table, predicted);
     plan_table_real(table, run->is_measured ? measured : NAN);
-    plan_table_real(table, run->is_measured && predicted > 0.0 ? measured / predicted - 1.0 : NAN);
+    plan_table_real(table, run->is_measured && measured > 0.0 ? predicted / measured - 1.0 : NAN);
     plan_table_real(table, analysis->predicted.summary.bubble_ratio);
     plan_table_real(table, run->is_measured ? analysis->measured.summary.bubble_ratio : NAN);
     plan_table_real(table, run->is_measured ? analysis->error.mean_absolute_bubble_error : NAN);
@@ -120,7 +120,7 @@ static void fill_parts(const dpr_error_parts_t *parts, plan_table_t *table)
 {
     plan_table_real(table, parts->predicted);
     plan_table_real(table, parts->measured);
-    plan_table_real(table, part_of(parts, parts->measured - parts->predicted));
+    plan_table_real(table, part_of(parts, parts->predicted - parts->measured));
     plan_table_real(table, part_of(parts, parts->cost));
     plan_table_real(table, part_of(parts, parts->wire));
     plan_table_real(table, part_of(parts, parts->host));

@@ -43,8 +43,8 @@ cp "$all" "$out"
 awk -F, '
     NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
     {
-        step += $at["step_error_absolute"]
-        bubble += $at["bubble_error"]
+        step += $at["step_error_mean"]
+        bubble += $at["bubble_error_mean"]
         missed += $at["blame"] != "-"
         rows++
     }

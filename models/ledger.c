@@ -115,42 +115,58 @@ static void explain_transfer(const accounts_t *accounts, int32_t transfer, doubl
 }
 
 /* The edge that let an op start: the one of which the source ended last; of equal ones the first,
- * which is ORDER. */
+ * which is ORDER. NULL where the op waits for nothing. */
 static const dpr_edge_t *last_edge(const dpr_timeline_t *timeline, int32_t op)
 {
     const dpr_graph_t *graph = timeline->graph;
-    const dpr_edge_t *last = &graph->edges[graph->edge_begin[op]];
-    for (int32_t e = graph->edge_begin[op] + 1; e < graph->edge_begin[op + 1]; e++) {
-        if (timeline->end[graph->edges[e].from] > timeline->end[last->from]) {
+    const dpr_edge_t *last = NULL;
+    for (int32_t e = graph->edge_begin[op]; e < graph->edge_begin[op + 1]; e++) {
+        if (last == NULL || timeline->end[graph->edges[e].from] > timeline->end[last->from]) {
             last = &graph->edges[e];
         }
     }
     return last;
 }
 
-/* The interval between an op and the one before it on its rank. */
-static void explain_gap(accounts_t *accounts, dpr_idle_t *idle)
+/* What passed between the last of an op's edges and its start. Returns what is left of `gap`. */
+static double explain_start(accounts_t *accounts, dpr_idle_t *idle, double gap,
+                            const dpr_edge_t *edge)
 {
-    const dpr_timeline_t *timeline = accounts->timeline;
-    const dpr_edge_t *edge = last_edge(timeline, idle->op);
-    const double gap = idle->end_sec - idle->start_sec;
-    const double released = fmax(idle->start_sec, timeline->end[edge->from]);
-    idle->release = edge->from;
-    if (gap < 0.0) {
-        idle->sec[DPR_CAUSE_HOST] = gap;
-        return;
-    }
+    const double let_sec = edge != NULL ? accounts->timeline->end[edge->from] : -INFINITY;
+    const double released = fmax(idle->start_sec, let_sec);
     const double left = charge(&idle->sec[DPR_CAUSE_HOST], gap, idle->end_sec - released);
+    idle->release = edge != NULL ? edge->from : -1;
     if (accounts->enqueued_sec != NULL) {
         (void)charge(&accounts->ledger->late_sec[idle->rank], idle->sec[DPR_CAUSE_HOST],
                      accounts->enqueued_sec[idle->op] - released);
     }
+    return left;
+}
+
+/* The interval before a rank's first op. */
+static void explain_fill(accounts_t *accounts, dpr_idle_t *idle)
+{
+    idle->sec[DPR_CAUSE_FILL] = explain_start(accounts, idle, idle->end_sec - idle->start_sec,
+                                              last_edge(accounts->timeline, idle->op));
+}
+
+/* The interval between an op and the one before it on its rank. */
+static void explain_gap(accounts_t *accounts, dpr_idle_t *idle)
+{
+    const dpr_edge_t *edge = last_edge(accounts->timeline, idle->op); /* there is ORDER */
+    const double gap = idle->end_sec - idle->start_sec;
+    if (gap < 0.0) {
+        idle->release = edge->from;
+        idle->sec[DPR_CAUSE_HOST] = gap;
+        return;
+    }
+    const double left = explain_start(accounts, idle, gap, edge);
     if (!(left > 0.0)) {
         return;
     }
     if (edge->kind == DPR_EDGE_SEND_BUFFER) {
         idle->sec[DPR_CAUSE_BUFFER] += left;
-    } else if (dpr_node_is_transfer(&timeline->graph->nodes[edge->from])) {
+    } else if (dpr_node_is_transfer(&accounts->timeline->graph->nodes[edge->from])) {
         explain_transfer(accounts, edge->from, left, idle->sec);
     } else {
         explain_producer(accounts, edge->from, left, idle->sec);
@@ -159,8 +175,8 @@ static void explain_gap(accounts_t *accounts, dpr_idle_t *idle)
 
 /* ---- The ranks ---- */
 
-static dpr_status_t add_idle(accounts_t *accounts, int32_t rank, dpr_cause_t cause, int32_t op,
-                             double start_sec, double end_sec)
+static dpr_status_t add_idle(accounts_t *accounts, int32_t rank, int32_t op, double start_sec,
+                             double end_sec)
 {
     dpr_ledger_t *ledger = accounts->ledger;
     if (start_sec == end_sec) {
@@ -171,8 +187,10 @@ static dpr_status_t add_idle(accounts_t *accounts, int32_t rank, dpr_cause_t cau
     dpr_idle_t *idle = &ledger->idle[ledger->idle_count++];
     *idle = (dpr_idle_t){
         .rank = rank, .op = op, .release = -1, .start_sec = start_sec, .end_sec = end_sec};
-    if (cause < DPR_CAUSES) {
-        idle->sec[cause] = end_sec - start_sec;
+    if (op < 0) {
+        idle->sec[DPR_CAUSE_DRAIN] = end_sec - start_sec;
+    } else if (op == accounts->timeline->graph->rank_begin[rank]) {
+        explain_fill(accounts, idle);
     } else {
         explain_gap(accounts, idle);
     }
@@ -190,11 +208,10 @@ static dpr_status_t add_rank(accounts_t *accounts, int32_t rank)
     const double span_end = accounts->ledger->start_sec + accounts->ledger->span_sec;
     double free_since = accounts->ledger->start_sec;
     for (int32_t n = begin; n < end; n++) {
-        DPR_TRY(add_idle(accounts, rank, n == begin ? DPR_CAUSE_FILL : DPR_CAUSES, n, free_since,
-                         timeline->start[n]));
+        DPR_TRY(add_idle(accounts, rank, n, free_since, timeline->start[n]));
         free_since = timeline->end[n];
     }
-    return add_idle(accounts, rank, DPR_CAUSE_DRAIN, -1, free_since, span_end);
+    return add_idle(accounts, rank, -1, free_since, span_end);
 }
 
 static double first_start(const dpr_timeline_t *timeline)

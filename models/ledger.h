@@ -7,8 +7,9 @@
  *      rank 1  |....| F0 | B0 | F1 | B1 |......|         gradient of B0 from rank 1
  *                fill          ^               drain
  *
- * An interval between two ops of a rank is attributed by the op that ended it, in this order, each
- * cause taking at most what the ones before have left:
+ * Before a rank's first op, what passed until its last edge let it start is FILL, and the rest
+ * HOST. An interval between two ops of a rank is attributed by the op that ended it, in this order,
+ * each cause taking at most what the ones before have left:
  *
  *   HOST        the op started later than all its edges allowed
  *   BUFFER      all the rest, where the last edge was a send buffer that had not been emptied
@@ -31,7 +32,7 @@
 
 /* Cause, name, and what it says, in the order in which reports list them. */
 #define DPR_CAUSE_MAP(X)                                                                           \
-    X(FILL, "fill", "before the rank's first op")                                                  \
+    X(FILL, "fill", "before the rank's first op could start")                                      \
     X(DRAIN, "drain", "after the rank's last op")                                                  \
     X(DEPENDENCY, "dependency", "the producer of an input had not ended")                          \
     X(STRAGGLER, "straggler", "the producer took longer than its cost")                            \
@@ -54,7 +55,7 @@ const char *dpr_cause_text(dpr_cause_t cause);
 typedef struct dpr_idle {
     int32_t rank;
     int32_t op;      /* the compute node that ended it; -1: the end of the step did */
-    int32_t release; /* the node that the op waited for last; -1: none (fill, drain) */
+    int32_t release; /* the node that the op waited for last; -1: none */
     double start_sec;
     double end_sec; /* before start_sec where clocks put an op before the end of the last: HOST */
     double sec[DPR_CAUSES];

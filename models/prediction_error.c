@@ -16,10 +16,10 @@ static dpr_error_parts_t parts_of(const double value[STAGES])
     return (dpr_error_parts_t){
         .predicted = value[PREDICTED],
         .measured = value[MEASURED],
-        .cost = value[WITH_COMPUTE] - value[PREDICTED],
-        .wire = value[WITH_TRANSFERS] - value[WITH_COMPUTE],
-        .host = value[WITH_HOST] - value[WITH_TRANSFERS],
-        .order = value[MEASURED] - value[WITH_HOST],
+        .cost = value[PREDICTED] - value[WITH_COMPUTE],
+        .wire = value[WITH_COMPUTE] - value[WITH_TRANSFERS],
+        .host = value[WITH_TRANSFERS] - value[WITH_HOST],
+        .order = value[WITH_HOST] - value[MEASURED],
     };
 }
 

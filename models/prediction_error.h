@@ -7,15 +7,15 @@
  *
  * The order is what is left: an op or message was enqueued and all its edges let it, but the
  * machine did something else first (another stream's work; on the host device, another thread) for
- * longer than predicted, or the ranks' clocks disagree. Parts are signed; they add up to the error,
- * measured minus predicted.
+ * longer than predicted, or the ranks' clocks disagree. Parts are signed and add up to the error,
+ * predicted minus measured: positive where too much was predicted.
  */
 #ifndef DPR_MODELS_PREDICTION_ERROR_H
 #define DPR_MODELS_PREDICTION_ERROR_H
 
 #include "schedule/timeline.h"
 
-/* A number as predicted and as measured; measured - predicted = cost + wire + host +
+/* A number as predicted and as measured; predicted - measured = cost + wire + host +
  * order. */
 typedef struct dpr_error_parts {
     double predicted;

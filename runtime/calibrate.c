@@ -5,9 +5,9 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
-#include "runtime/measure.h"
+#include "runtime/history.h"
 
-enum { LINK_ROUNDS = 50, WARM_UP_STEPS = 2 };
+enum { LINK_ROUNDS = 50, CLOCK_ROUNDS = 20, WARM_UP_STEPS = 2 };
 
 /* ---- Links ---- */
 
@@ -175,57 +175,73 @@ static dpr_status_t correct_links(const dpr_durations_t *durations, size_t messa
     return DPR_OK;
 }
 
-/* One step of which only the timeline is kept; the update belongs to it for what it does to caches.
+/* One step of which only the records are kept; the update belongs to it for what it does to caches.
  */
-static dpr_status_t play_step(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                              int slot, float loss_scale, double offset_sec,
-                              dpr_timeline_t *timeline)
+static dpr_status_t play_step(dpr_pipeline_t *pipeline, dpr_device_t *device, int slot,
+                              float loss_scale)
 {
     if (dpr_device_clock(device) != DPR_CLOCK_WALL) {
         dpr_device_clock_rebase(device);
     }
     DPR_TRY(dpr_pipeline_forward_backward(pipeline, slot, loss_scale));
     DPR_TRY(dpr_pipeline_rehearse_update(pipeline));
-    DPR_TRY(dpr_pipeline_synchronize(pipeline));
-    return dpr_measure_timeline(comm, dpr_pipeline_executor(pipeline), offset_sec, timeline);
+    return dpr_pipeline_synchronize(pipeline);
+}
+
+static dpr_status_t compare_clocks(dpr_comm_t *comm, const dpr_device_t *device,
+                                   dpr_clock_sample_t *exchange)
+{
+    *exchange = (dpr_clock_sample_t){0};
+    return dpr_device_clock(device) == DPR_CLOCK_WALL
+               ? dpr_clock_sample_take(comm, device, CLOCK_ROUNDS, exchange)
+               : DPR_OK;
 }
 
 static dpr_status_t play_steps(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, float loss_scale, double offset_sec,
-                               dpr_durations_t *durations)
+                               int slot, float loss_scale, int steps, dpr_history_t *history,
+                               dpr_clock_sample_t exchanges[2])
 {
-    dpr_timeline_t timeline;
-    dpr_status_t status = DPR_OK;
-    DPR_TRY(dpr_timeline_init(&timeline, durations->graph));
-    for (int k = -WARM_UP_STEPS; k < durations->steps && status == DPR_OK; k++) {
-        status = play_step(pipeline, comm, device, slot, loss_scale, offset_sec, &timeline);
-        if (k >= 0 && status == DPR_OK) {
-            dpr_durations_take(durations, k, &timeline);
+    for (int k = -WARM_UP_STEPS; k < steps; k++) {
+        if (k == 0) {
+            DPR_TRY(compare_clocks(comm, device, &exchanges[0]));
+        }
+        DPR_TRY(play_step(pipeline, device, slot, loss_scale));
+        if (k >= 0) {
+            (void)dpr_history_take(history, k);
         }
     }
-    dpr_timeline_free(&timeline);
-    return status;
+    return compare_clocks(comm, device, &exchanges[1]);
 }
 
 dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, float loss_scale, int steps, double offset_sec,
-                               dpr_cost_table_t *table, dpr_durations_t *out)
+                               int slot, float loss_scale, int steps, dpr_cost_table_t *table,
+                               dpr_durations_t *out, dpr_clock_sample_t exchanges[2])
 {
-    dpr_durations_t durations;
-    dpr_status_t status;
-    DPR_TRY(dpr_durations_init(dpr_pipeline_graph(pipeline), steps, &durations));
-    DPR_TRY_GOTO(play_steps(pipeline, comm, device, slot, loss_scale, offset_sec, &durations),
-                 free_durations);
-    DPR_TRY_GOTO(fill_ops(&durations, table), free_durations);
-    if (dpr_device_clock(device) == DPR_CLOCK_WALL) {
+    const bool is_wall = dpr_device_clock(device) == DPR_CLOCK_WALL;
+    dpr_clock_fit_t clock = {0}; /* virtual clocks of all ranks start each step together */
+    dpr_history_t *history = NULL;
+    dpr_durations_t durations = {0};
+    dpr_status_t status = dpr_history_create(dpr_pipeline_executor(pipeline), steps, &history);
+    DPR_TRY(dpr_comm_agree(comm, status, NULL));
+    DPR_TRY_GOTO(play_steps(pipeline, comm, device, slot, loss_scale, steps, history, exchanges),
+                 free_history);
+    if (is_wall) {
+        clock = dpr_clock_fit(exchanges, 2);
+    }
+    DPR_TRY_GOTO(dpr_history_gather(history, comm, dpr_pipeline_graph(pipeline), &clock, steps,
+                                    &durations, NULL, NULL, NULL),
+                 free_history);
+    DPR_TRY_GOTO(fill_ops(&durations, table), free_history);
+    if (is_wall) {
         DPR_TRY_GOTO(correct_links(&durations, dpr_pipeline_message_bytes(pipeline), table),
-                     free_durations);
+                     free_history);
     }
     *out = durations;
-    return DPR_OK;
+    durations = (dpr_durations_t){0};
 
-free_durations:
+free_history:
     dpr_durations_free(&durations);
+    dpr_history_destroy(history);
     return status;
 }
 

@@ -14,6 +14,7 @@
 #define DPR_RUNTIME_CALIBRATE_H
 
 #include "models/costs.h"
+#include "runtime/clock_fit.h"
 #include "runtime/pipeline.h"
 #include "runtime/predict.h"
 
@@ -30,12 +31,13 @@ dpr_status_t dpr_calibrate_links(dpr_comm_t *comm, const dpr_graph_t *graph, siz
 /*
  * Plays `steps` steps (after two that are not counted) with `loss_scale`, rehearsing the update, on
  * batch buffer `slot`, which must be loaded. Fills the table's op costs and `durations` (release
- * with dpr_durations_free), the same on all ranks. Collective. Errors: those of the pipeline,
- * DPR_ERR_MEMORY.
+ * with dpr_durations_free), the same on all ranks; under the wall clock the ranks' clocks are
+ * compared before and after, which is left in `exchanges` (zeros under a virtual clock).
+ * Collective. Errors: those of the pipeline, DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_calibrate_ops(dpr_pipeline_t *pipeline, dpr_comm_t *comm, dpr_device_t *device,
-                               int slot, float loss_scale, int steps, double offset_sec,
-                               dpr_cost_table_t *table, dpr_durations_t *durations);
+                               int slot, float loss_scale, int steps, dpr_cost_table_t *table,
+                               dpr_durations_t *durations, dpr_clock_sample_t exchanges[2]);
 
 /*
  * The same table from durations that are known: each op's and link's mean, a link's as pure

@@ -25,7 +25,7 @@ static void print_causes(const dpr_ledger_t *ledger, FILE *out)
     const char *separator = "";
     for (int c = 0; c < DPR_CAUSES; c++) {
         const double ratio = dpr_ledger_mean_ratio(ledger, (dpr_cause_t)c);
-        if (ratio >= 0.00005) {
+        if (fabs(ratio) >= 0.00005) {
             fprintf(out, "%s%s %.2f %%", separator, dpr_cause_name((dpr_cause_t)c), 100.0 * ratio);
             separator = ", ";
         }
@@ -68,14 +68,16 @@ static void print_error(const dpr_prediction_error_t *error, FILE *out)
         return;
     }
     const double largest = dpr_error_largest_part(span, &blamed);
-    fprintf(out, "of its time       %+.2f %% was not predicted: ",
-            shown((span->measured - span->predicted) / percent));
+    fprintf(out, "its time          %.3f ms, predicted %.3f ms: %+.2f %%, of which ",
+            1e3 * span->measured, 1e3 * span->predicted,
+            shown((span->predicted - span->measured) / percent));
     print_parts(span, percent, out);
     if (fabs(largest) >= 0.01 * percent) {
         fprintf(out, "; most is %s", blamed);
     }
-    fprintf(out, "\nof its bubble     %+.2f points were not predicted: ",
-            shown((bubble->measured - bubble->predicted) / point));
+    fprintf(out, "\nits bubble        %.2f %%, predicted %.2f %%: %+.2f points, of which ",
+            bubble->measured / point, bubble->predicted / point,
+            shown((bubble->predicted - bubble->measured) / point));
     print_parts(bubble, point, out);
     fprintf(out, "; rank by rank %.2f on average\n", error->mean_absolute_bubble_error / point);
 }
@@ -89,7 +91,7 @@ static void print_rank_errors(const dpr_prediction_error_t *error, FILE *out)
         const dpr_error_parts_t *parts = &error->rank_bubble_ratio[rank];
         fprintf(out, "rank %4d         %10.2f %10.2f %+10.2f %+10.2f %+10.2f %+10.2f %+10.2f\n",
                 rank, parts->predicted / point, parts->measured / point,
-                (parts->measured - parts->predicted) / point, parts->cost / point,
+                (parts->predicted - parts->measured) / point, parts->cost / point,
                 parts->wire / point, parts->host / point, parts->order / point);
     }
 }
@@ -153,7 +155,7 @@ dpr_status_t dpr_explanation_print(const dpr_explanation_t *e, bool details, FIL
 {
     const dpr_run_analysis_t *analysis = e->analysis;
     fprintf(out,
-            "explained         step %ld, whose time is the median of the last %d (of %ld; %.1f "
+            "explained         step %ld, the nearest to the medians of the last %d (of %ld; %.1f "
             "KiB of records)\n",
             e->step + 1, e->steps_kept, e->steps_seen, (double)e->history_bytes / 1024.0);
     print_causes(&analysis->measured.ledger, out);
@@ -176,7 +178,7 @@ dpr_status_t dpr_explanation_print(const dpr_explanation_t *e, bool details, FIL
         print_rank_errors(&analysis->error, out);
         print_every_promise(e, out);
     }
-    if (details && e->clocks != NULL) {
+    if (details && e->clocks != NULL && e->run->graph->ranks > 1) {
         print_clocks(e, out);
     }
     return ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the explanation") : DPR_OK;

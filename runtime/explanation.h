@@ -1,8 +1,8 @@
 /*
  * Explanation: what a training run says of its bubbles beyond their size: why ranks were idle, how
  * wrong the prediction was and which part is to blame, whether renewed predictions were better, and
- * how far the ranks' clocks can be trusted. Filled on rank 0 by the trainer, of the step that took
- * the median time among the last ones.
+ * how far the ranks' clocks can be trusted. Filled on rank 0 by the trainer, of the step
+ * nearest to the medians of the last ones.
  */
 #ifndef DPR_RUNTIME_EXPLANATION_H
 #define DPR_RUNTIME_EXPLANATION_H

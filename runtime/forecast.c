@@ -71,21 +71,18 @@ static dpr_status_t calibrate(const dpr_forecast_options_t *options, dpr_forecas
 {
     dpr_pipeline_t *pipeline = options->pipeline;
     dpr_cost_table_t *table = &forecast->table;
-    double uncertainty_sec;
+    double offset_sec, uncertainty_sec; /* calibration compares clocks itself */
     DPR_TRY(dpr_cost_table_init(table, forecast->graph->ranks, forecast->graph->stages));
     DPR_TRY(dpr_calibrate_links(options->comm, forecast->graph,
-                                dpr_pipeline_message_bytes(pipeline), table, &forecast->offset_sec,
+                                dpr_pipeline_message_bytes(pipeline), table, &offset_sec,
                                 &uncertainty_sec));
-    if (dpr_device_clock(options->device) != DPR_CLOCK_WALL) {
-        forecast->offset_sec = 0.0; /* the ranks' virtual clocks start each step together */
-    }
     set_op_costs(table, 0.0);
     DPR_TRY(set_costs(options, forecast));
     set_reduction_cost(table, pipeline);
     set_op_costs(table, NAN);
     return dpr_calibrate_ops(pipeline, options->comm, options->device, 0, options->loss_scale,
-                             options->calibrate_steps, forecast->offset_sec, table,
-                             &forecast->durations);
+                             options->calibrate_steps, table, &forecast->durations,
+                             forecast->exchanges);
 }
 
 /* Under the model clock there is nothing to draw: one calibration step, which is the cost model. */

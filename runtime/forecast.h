@@ -15,6 +15,7 @@
 #define DPR_RUNTIME_FORECAST_H
 
 #include "models/costs.h"
+#include "runtime/clock_fit.h"
 #include "runtime/cost_file.h"
 #include "runtime/measure.h"
 #include "runtime/pipeline.h"
@@ -34,11 +35,11 @@ typedef struct dpr_forecast_options {
 } dpr_forecast_options_t;
 
 typedef struct dpr_forecast {
-    const dpr_graph_t *graph;  /* the pipeline's */
-    dpr_cost_table_t table;    /* calibrated; zeroed under the model clock */
-    dpr_durations_t durations; /* of the steps of calibration; one under the model clock */
-    double offset_sec;         /* this rank's clock to rank 0's; 0 under a virtual clock */
-    double *mean_cost;         /* [node_count] */
+    const dpr_graph_t *graph;        /* the pipeline's */
+    dpr_cost_table_t table;          /* calibrated; zeroed under the model clock */
+    dpr_durations_t durations;       /* of the steps of calibration; one under the model clock */
+    dpr_clock_sample_t exchanges[2]; /* before and after calibration; zeros under a virtual clock */
+    double *mean_cost;               /* [node_count] */
     dpr_timeline_t at_means;
     double *typical_cost;      /* [node_count] */
     double *typical_delay_sec; /* [node_count]: of the starts */
@@ -54,7 +55,7 @@ dpr_status_t dpr_forecast_check(const dpr_forecast_options_t *options);
 
 /*
  * Calibrates (plays steps, whose gradients are thrown away), sets the costs that the pipeline's
- * virtual clocks charge, and predicts; collective, the same on all ranks but for the offset.
+ * virtual clocks charge, and predicts; collective, the same on all ranks but for the exchanges.
  * Release with dpr_forecast_free, also after a failure. Errors: those of calibration,
  * DPR_ERR_MEMORY.
  */

@@ -82,15 +82,6 @@ static long slot_of(const dpr_history_t *history, int back)
     return (history->seen - 1 - back) % history->capacity;
 }
 
-static double span_of(const dpr_timeline_t *timeline)
-{
-    double last = 0.0; /* the first start is zero */
-    for (int32_t n = 0; n < timeline->graph->node_count; n++) {
-        last = fmax(last, timeline->end[n]);
-    }
-    return last;
-}
-
 static dpr_status_t join_step(const dpr_history_t *history, dpr_comm_t *comm,
                               const dpr_clock_fit_t *clock, int back, dpr_timeline_t *timeline,
                               double *enqueued_sec)
@@ -102,30 +93,26 @@ static dpr_status_t join_step(const dpr_history_t *history, dpr_comm_t *comm,
                             timeline, enqueued_sec);
 }
 
-typedef struct ordered {
-    double span_sec;
-    int back;
-} ordered_t;
-
-static int by_span(const void *a, const void *b)
-{
-    const ordered_t *x = a;
-    const ordered_t *y = b;
-    return x->span_sec != y->span_sec ? (x->span_sec > y->span_sec) - (x->span_sec < y->span_sec)
-                                      : x->back - y->back;
-}
-
-/* Row k of the durations is the k-th oldest of the steps. */
+/* Row k of the durations, and sample k of each rank, is the k-th oldest of the steps. */
 static dpr_status_t join_steps(const dpr_history_t *history, dpr_comm_t *comm,
                                const dpr_clock_fit_t *clock, dpr_timeline_t *timeline,
-                               dpr_durations_t *durations, ordered_t *order)
+                               dpr_durations_t *durations, dpr_step_sample_t *samples)
 {
     for (int k = 0; k < durations->steps; k++) {
-        const int back = durations->steps - 1 - k;
-        DPR_TRY(join_step(history, comm, clock, back, timeline, NULL));
-        order[k] = (ordered_t){.span_sec = span_of(timeline), .back = back};
+        DPR_TRY(join_step(history, comm, clock, durations->steps - 1 - k, timeline, NULL));
         dpr_durations_take(durations, k, timeline);
+        dpr_step_samples_of(timeline, durations->steps, k, samples);
     }
+    return DPR_OK;
+}
+
+/* How many steps before the last the typical one is. */
+static dpr_status_t find_typical(const dpr_step_sample_t *samples, int ranks, int steps, int *back)
+{
+    dpr_measurement_t medians;
+    DPR_TRY(dpr_measure_summarize(samples, ranks, steps, &medians));
+    *back = steps - 1 - (int)dpr_measure_nearest(samples, &medians);
+    dpr_measurement_free(&medians);
     return DPR_OK;
 }
 
@@ -137,14 +124,15 @@ dpr_status_t dpr_history_gather(const dpr_history_t *history, dpr_comm_t *comm,
     assert(steps >= 1 && steps <= dpr_history_kept(history));
     dpr_durations_t durations;
     dpr_timeline_t timeline = {0};
-    ordered_t *order = NULL;
+    dpr_step_sample_t *samples = NULL;
+    int back;
     dpr_status_t status;
     DPR_TRY(dpr_durations_init(graph, steps, &durations));
-    DPR_TRY_GOTO(dpr_calloc((size_t)steps, sizeof *order, &order), free_parts);
+    DPR_TRY_GOTO(dpr_calloc((size_t)graph->ranks * (size_t)steps, sizeof *samples, &samples),
+                 free_parts);
     DPR_TRY_GOTO(dpr_timeline_init(&timeline, graph), free_parts);
-    DPR_TRY_GOTO(join_steps(history, comm, clock, &timeline, &durations, order), free_parts);
-    qsort(order, (size_t)steps, sizeof *order, by_span);
-    const int back = order[steps / 2].back;
+    DPR_TRY_GOTO(join_steps(history, comm, clock, &timeline, &durations, samples), free_parts);
+    DPR_TRY_GOTO(find_typical(samples, graph->ranks, steps, &back), free_parts);
     if (typical_step != NULL) {
         *typical_step = history->step[slot_of(history, back)];
     }
@@ -158,6 +146,6 @@ dpr_status_t dpr_history_gather(const dpr_history_t *history, dpr_comm_t *comm,
 free_parts:
     dpr_timeline_free(&timeline);
     dpr_durations_free(&durations);
-    free(order);
+    free(samples);
     return status;
 }

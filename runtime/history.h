@@ -32,7 +32,7 @@ size_t dpr_history_bytes(const dpr_history_t *history); /* of the ring */
 /*
  * Puts the last `steps` steps (1 to kept, the same on all ranks) of all ranks together, on every
  * rank, by rank 0's clock; collective. `durations` gets what every node took in each. The step
- * whose span is the median (the upper of two) goes to `typical`, which is initialised for `graph`,
+ * nearest to the medians (dpr_measure_nearest) goes to `typical`, which is initialised for `graph`,
  * with typical_enqueued_sec[node] as dpr_measure_join has it, and its number to *typical_step;
  * all three may be NULL. Release durations with dpr_durations_free.
  * Errors: DPR_ERR_MEMORY, DPR_ERR_COMM.

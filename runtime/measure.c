@@ -21,6 +21,21 @@ void dpr_step_sample_take(const dpr_graph_t *graph, const dpr_record_t *records,
     }
 }
 
+void dpr_step_samples_of(const dpr_timeline_t *timeline, long steps, long step,
+                         dpr_step_sample_t *samples)
+{
+    const dpr_graph_t *graph = timeline->graph;
+    for (int r = 0; r < graph->ranks; r++) {
+        dpr_step_sample_t sample = {.first_start_sec = INFINITY, .last_end_sec = -INFINITY};
+        for (int32_t n = graph->rank_begin[r]; n < graph->rank_begin[r + 1]; n++) {
+            sample.busy_sec += timeline->end[n] - timeline->start[n];
+            sample.first_start_sec = fmin(sample.first_start_sec, timeline->start[n]);
+            sample.last_end_sec = fmax(sample.last_end_sec, timeline->end[n]);
+        }
+        samples[r * steps + step] = sample;
+    }
+}
+
 static int compare_doubles(const void *a, const void *b)
 {
     const double x = *(const double *)a;
@@ -40,19 +55,17 @@ double dpr_percentile(double *values, size_t count, double fraction)
     return values[below] + (position - (double)below) * (values[above] - values[below]);
 }
 
-/* all[rank * steps + step], on one clock. Fills spans[steps]. */
-static void find_spans(const dpr_step_sample_t *all, int ranks, long steps, double *spans)
+/* Of step k of all[rank * steps + step], on one clock. */
+static double span_of(const dpr_step_sample_t *all, int ranks, long steps, long k)
 {
-    for (long k = 0; k < steps; k++) {
-        double first = INFINITY;
-        double last = -INFINITY;
-        for (int r = 0; r < ranks; r++) {
-            const dpr_step_sample_t *sample = &all[(long)r * steps + k];
-            first = fmin(first, sample->first_start_sec);
-            last = fmax(last, sample->last_end_sec);
-        }
-        spans[k] = last - first;
+    double first = INFINITY;
+    double last = -INFINITY;
+    for (int r = 0; r < ranks; r++) {
+        const dpr_step_sample_t *sample = &all[(long)r * steps + k];
+        first = fmin(first, sample->first_start_sec);
+        last = fmax(last, sample->last_end_sec);
     }
+    return last - first;
 }
 
 /* The share of the span that is not busy; 0 of a span that takes no time. */
@@ -118,7 +131,9 @@ dpr_status_t dpr_measure_summarize(const dpr_step_sample_t *samples, int ranks, 
     DPR_TRY_GOTO(dpr_calloc((size_t)ranks, sizeof(double), &measurement->rank_bubble_ratio),
                  free_scratch);
     if (steps > 0) {
-        find_spans(samples, ranks, steps, spans);
+        for (long k = 0; k < steps; k++) {
+            spans[k] = span_of(samples, ranks, steps, k);
+        }
         summarize(samples, spans, scratch, measurement);
     }
 
@@ -143,6 +158,27 @@ dpr_status_t dpr_measure_gather(dpr_comm_t *comm, const dpr_step_sample_t *sampl
     }
     free(all);
     return status;
+}
+
+long dpr_measure_nearest(const dpr_step_sample_t *samples, const dpr_measurement_t *measurement)
+{
+    const int ranks = measurement->ranks;
+    const long steps = measurement->steps;
+    long nearest = -1;
+    double least = INFINITY;
+    for (long k = 0; k < steps; k++) {
+        const double span = span_of(samples, ranks, steps, k);
+        double far = span > 0.0 ? fabs(span - measurement->span_sec) / span : 0.0;
+        for (int r = 0; r < ranks; r++) {
+            const double ratio = bubble_ratio(samples[(long)r * steps + k].busy_sec, span);
+            far += fabs(ratio - measurement->rank_bubble_ratio[r]) / ranks;
+        }
+        if (nearest < 0 || far < least) {
+            nearest = k;
+            least = far;
+        }
+    }
+    return nearest;
 }
 
 void dpr_measurement_free(dpr_measurement_t *measurement)

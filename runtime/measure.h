@@ -18,6 +18,10 @@ typedef struct dpr_step_sample {
 void dpr_step_sample_take(const dpr_graph_t *graph, const dpr_record_t *records, int32_t count,
                           dpr_step_sample_t *sample);
 
+/* The samples of all ranks from a timeline: samples[rank * steps + step]. */
+void dpr_step_samples_of(const dpr_timeline_t *timeline, long steps, long step,
+                         dpr_step_sample_t *samples);
+
 /*
  * What many steps say of all ranks together. Over the steps, medians: of the span, and of each
  * rank's busy time and bubble ratio; the mean bubble ratio is the mean of the ranks'. The spread of
@@ -43,6 +47,9 @@ dpr_status_t dpr_measure_gather(dpr_comm_t *comm, const dpr_step_sample_t *sampl
 /* The same of samples that are all here, on one clock: samples[rank * steps + step]. */
 dpr_status_t dpr_measure_summarize(const dpr_step_sample_t *samples, int ranks, long steps,
                                    dpr_measurement_t *measurement);
+/* The step nearest to what the samples were summarised to: in its span, as a ratio of it, and in
+ * the ranks' bubble ratios on average, added up. -1 where there is no step. */
+long dpr_measure_nearest(const dpr_step_sample_t *samples, const dpr_measurement_t *measurement);
 void dpr_measurement_free(dpr_measurement_t *measurement);
 
 /*

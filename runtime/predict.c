@@ -30,7 +30,7 @@ void dpr_durations_take(dpr_durations_t *durations, int step, const dpr_timeline
         for (int32_t e = graph->edge_begin[n]; e < graph->edge_begin[n + 1]; e++) {
             ready = fmax(ready, timeline->end[graph->edges[e].from]);
         }
-        durations->sec[row + (size_t)n] = timeline->end[n] - timeline->start[n];
+        durations->sec[row + (size_t)n] = fmax(timeline->end[n] - timeline->start[n], 0.0);
         durations->delay_sec[row + (size_t)n] = fmax(timeline->start[n] - ready, 0.0);
     }
 }
@@ -61,58 +61,6 @@ static void draw_costs(const dpr_durations_t *durations, uint64_t seed, uint64_t
     }
 }
 
-/* The ranks' samples of a simulated step: samples[rank * draws + draw]. */
-static void take_samples(const dpr_timeline_t *timeline, const double *cost, int draws, int draw,
-                         dpr_step_sample_t *samples)
-{
-    const dpr_graph_t *graph = timeline->graph;
-    for (int r = 0; r < graph->ranks; r++) {
-        dpr_step_sample_t sample = {.first_start_sec = INFINITY, .last_end_sec = -INFINITY};
-        for (int32_t n = graph->rank_begin[r]; n < graph->rank_begin[r + 1]; n++) {
-            sample.busy_sec += cost[n];
-            sample.first_start_sec = fmin(sample.first_start_sec, timeline->start[n]);
-            sample.last_end_sec = fmax(sample.last_end_sec, timeline->end[n]);
-        }
-        samples[(size_t)r * (size_t)draws + (size_t)draw] = sample;
-    }
-}
-
-/* How far a draw is from the prediction. */
-static double distance(const dpr_step_sample_t *samples, int draws, int draw,
-                       const dpr_measurement_t *prediction)
-{
-    double first_sec = INFINITY;
-    double last_sec = -INFINITY;
-    double sum = 0.0;
-    for (int r = 0; r < prediction->ranks; r++) {
-        const dpr_step_sample_t *sample = &samples[(size_t)r * (size_t)draws + (size_t)draw];
-        first_sec = fmin(first_sec, sample->first_start_sec);
-        last_sec = fmax(last_sec, sample->last_end_sec);
-    }
-    const double span_sec = last_sec - first_sec;
-    if (!(span_sec > 0.0)) {
-        return 0.0;
-    }
-    for (int r = 0; r < prediction->ranks; r++) {
-        const double busy_sec = samples[(size_t)r * (size_t)draws + (size_t)draw].busy_sec;
-        sum += fabs(1.0 - busy_sec / span_sec - prediction->rank_bubble_ratio[r]);
-    }
-    return fabs(span_sec - prediction->span_sec) / span_sec + sum / prediction->ranks;
-}
-
-static int nearest_draw(const dpr_step_sample_t *samples, int draws,
-                        const dpr_measurement_t *prediction)
-{
-    int nearest = 0;
-    double least = INFINITY;
-    for (int draw = 0; draw < draws; draw++) {
-        const double far = distance(samples, draws, draw, prediction);
-        nearest = far < least ? draw : nearest;
-        least = fmin(far, least);
-    }
-    return nearest;
-}
-
 dpr_status_t dpr_predict(const dpr_durations_t *durations, int draws, uint64_t seed,
                          dpr_measurement_t *prediction, double *typical_cost,
                          double *typical_delay_sec)
@@ -132,12 +80,12 @@ dpr_status_t dpr_predict(const dpr_durations_t *durations, int draws, uint64_t s
     for (int draw = 0; draw < draws; draw++) {
         draw_costs(durations, seed, (uint64_t)draw, cost, delay_sec);
         dpr_simulate_delayed(graph, cost, delay_sec, NULL, &timeline);
-        take_samples(&timeline, cost, draws, draw, samples);
+        dpr_step_samples_of(&timeline, draws, draw, samples);
     }
     DPR_TRY_GOTO(dpr_measure_summarize(samples, graph->ranks, draws, prediction), free_draws);
     if (typical_cost != NULL) {
-        const int typical = nearest_draw(samples, draws, prediction);
-        draw_costs(durations, seed, (uint64_t)typical, typical_cost, typical_delay_sec);
+        draw_costs(durations, seed, (uint64_t)dpr_measure_nearest(samples, prediction),
+                   typical_cost, typical_delay_sec);
     }
 
 free_draws:

@@ -25,15 +25,16 @@ typedef struct dpr_durations {
 
 /* All 0. Release with dpr_durations_free. Errors: DPR_ERR_MEMORY. */
 dpr_status_t dpr_durations_init(const dpr_graph_t *graph, int steps, dpr_durations_t *durations);
-/* Row `step` becomes what the timeline, of the same graph, says. */
+/* Row `step` becomes what the timeline, of the same graph, says. Clocks of different ranks may put
+ * a transfer's end before its start; it took no less than nothing. */
 void dpr_durations_take(dpr_durations_t *durations, int step, const dpr_timeline_t *timeline);
 void dpr_durations_free(dpr_durations_t *durations);
 
 /*
  * Simulates `draws` steps, draw d with the seed (seed, d). The result is the same for the same
  * arguments. typical_cost[node_count] and typical_delay_sec[node_count], which may both be NULL,
- * get the draw that is nearest to the prediction: in its span, as a ratio, and in the ranks' bubble
- * ratios on average, added up. Release with dpr_measurement_free. Errors: DPR_ERR_MEMORY.
+ * get the draw that is nearest to the prediction, as dpr_measure_nearest has it. Release with
+ * dpr_measurement_free. Errors: DPR_ERR_MEMORY.
  */
 dpr_status_t dpr_predict(const dpr_durations_t *durations, int draws, uint64_t seed,
                          dpr_measurement_t *prediction, double *typical_cost,

@@ -52,10 +52,11 @@ typedef struct dpr_run {
     const double *delay_sec;     /* [node_count] or NULL: and with these delays of the starts */
     dpr_timeline_t predicted;    /* of `graph` */
 
-    bool is_measured;            /* whether there is what follows */
-    dpr_timeline_t measured;     /* of `graph`: one step */
-    const double *measured_cost; /* [node_count] or NULL: what the nodes took in the median step */
-    const double *enqueued_sec;  /* [node_count] or NULL: when the host enqueued them */
+    bool is_measured;        /* whether there is what follows */
+    dpr_timeline_t measured; /* of `graph`: one step */
+    const double
+        *measured_cost; /* [node_count] or NULL: what the nodes took on average of the last steps */
+    const double *enqueued_sec; /* [node_count] or NULL: when the host enqueued them */
 
     bool has_closed_form;
     dpr_bubble_t closed_form;

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/memory.h"
@@ -101,6 +102,12 @@ static dpr_status_t promise(dpr_trainer_t *trainer, const dpr_durations_t *durat
 
 dpr_status_t trainer_explain_predicted(dpr_trainer_t *trainer)
 {
+    explainer_t *e = &trainer->explainer;
+    if (!trainer_is_virtual(trainer)) {
+        memcpy(e->exchanges, trainer->forecast.exchanges, sizeof trainer->forecast.exchanges);
+        e->exchange_count = 2;
+        e->clock = dpr_clock_fit(e->exchanges, e->exchange_count);
+    }
     const int draws = trainer->clock == DPR_CLOCK_MODEL ? 1 : DPR_FORECAST_DRAWS;
     return promise(trainer, &trainer->forecast.durations, draws, 0);
 }
@@ -114,9 +121,11 @@ dpr_status_t trainer_explain_refresh(dpr_trainer_t *trainer, long step)
 {
     explainer_t *e = &trainer->explainer;
     if (e->refresh_steps == 0 || (step + 1) % e->refresh_steps != 0 ||
-        step + 1 >= trainer->total_steps || e->promise_count >= e->promise_room) {
+        step + 1 >= trainer->total_steps || e->promise_count >= e->promise_room ||
+        step < trainer_first_measured(trainer)) {
         return DPR_OK;
     }
+    DPR_TRY(trainer_explain_clock(trainer));
     dpr_durations_t durations = {0};
     DPR_TRY(dpr_history_gather(e->history, trainer->comm, dpr_pipeline_graph(trainer->pipeline),
                                &e->clock, dpr_history_kept(e->history), &durations, NULL, NULL,
@@ -172,8 +181,6 @@ static dpr_status_t judge_promises(dpr_trainer_t *trainer, long first_step)
 
 /* ---- After the run: one step explained ---- */
 
-/* Clocks of different ranks may put a transfer's end before its start; it took no less than
- * nothing. */
 static void find_means(const dpr_durations_t *durations, double *mean)
 {
     const size_t nodes = (size_t)durations->graph->node_count;
@@ -182,7 +189,6 @@ static void find_means(const dpr_durations_t *durations, double *mean)
         for (int k = 0; k < durations->steps; k++) {
             mean[n] += durations->sec[(size_t)k * nodes + n] / durations->steps;
         }
-        mean[n] = fmax(mean[n], 0.0);
     }
 }
 
@@ -243,7 +249,7 @@ static void add_facts(const dpr_trainer_t *trainer, explainer_t *e)
     add_fact(e, "clock", "%s", trainer->clock_reason);
     add_fact(e, "model", "%d blocks, hidden %d, ffn %d, micro-batches of %d", model->blocks,
              model->hidden, model->ffn, model->micro_batch_size);
-    add_fact(e, "step", "%ld, whose time is the median of the last %d", e->explanation.step + 1,
+    add_fact(e, "step", "%ld, the nearest to the medians of the last %d", e->explanation.step + 1,
              e->explanation.steps_kept);
 }
 
@@ -291,6 +297,7 @@ static void fill_run(dpr_trainer_t *trainer)
         .links = e->links,
         .message_bytes = (double)dpr_pipeline_message_bytes(trainer->pipeline),
     };
+    e->run.has_closed_form = trainer_closed_form(trainer, &e->run.closed_form);
     add_facts(trainer, e);
     add_links(trainer, e);
 }
@@ -312,13 +319,16 @@ static dpr_status_t explain_step(dpr_trainer_t *trainer)
     return DPR_OK;
 }
 
-dpr_status_t trainer_explain(dpr_trainer_t *trainer, long first_step)
+dpr_status_t trainer_explain(dpr_trainer_t *trainer)
 {
     explainer_t *e = &trainer->explainer;
-    const int kept = dpr_history_kept(e->history);
-    if (kept == 0) {
+    const long first_step = trainer_first_measured(trainer);
+    if (trainer->total_steps == 0) {
         return DPR_OK;
     }
+    const long measured = trainer->total_steps - first_step;
+    const int kept =
+        dpr_history_kept(e->history) < measured ? dpr_history_kept(e->history) : (int)measured;
     correct_samples(trainer);
     DPR_TRY(judge_promises(trainer, first_step));
     DPR_TRY(dpr_comm_allgather(trainer->comm, &e->clock, sizeof e->clock, e->clocks));

@@ -55,8 +55,8 @@ const dpr_record_t *trainer_explain_step(dpr_trainer_t *trainer, long step);
 /* After that: predicts anew where it is time for it; collective. */
 dpr_status_t trainer_explain_refresh(dpr_trainer_t *trainer, long step);
 
-/* After the last step; collective. The explanation is then filled on rank 0, whose first_step is
- * where measuring begins. Where there was no step nothing is explained. */
-dpr_status_t trainer_explain(dpr_trainer_t *trainer, long first_step);
+/* After the last step; collective. The explanation is then filled on rank 0, of the steps from the
+ * first measured one on. Where there was no step nothing is explained. */
+dpr_status_t trainer_explain(dpr_trainer_t *trainer);
 
 #endif

@@ -106,7 +106,11 @@ void trainer_verify_destroy(dpr_trainer_t *trainer);
 /* After step `step` is complete: holds its loss and gradients against the reference's. */
 dpr_status_t trainer_verify_step(dpr_trainer_t *trainer, long step);
 
-/* trainer_report.c: collective; fills the report on rank 0. DPR_ERR_MISMATCH as dpr_trainer_run. */
+/* trainer_report.c: the first step that is measured; those before it warm up. */
+long trainer_first_measured(const dpr_trainer_t *trainer);
+/* The closed form at the calibrated mean costs; false where the program has none. */
+bool trainer_closed_form(const dpr_trainer_t *trainer, dpr_bubble_t *form);
+/* Collective; fills the report on rank 0. DPR_ERR_MISMATCH as dpr_trainer_run. */
 dpr_status_t trainer_report(dpr_trainer_t *trainer, dpr_train_report_t *report);
 
 /* trainer_auto.c: collective; calibrates on a probe of its own and builds the program. */

@@ -13,7 +13,7 @@
  * settle. */
 enum { WARM_UP_STEPS = 2, ENOUGH_STEPS = 10 };
 
-static long first_measured_step(const dpr_trainer_t *trainer)
+long trainer_first_measured(const dpr_trainer_t *trainer)
 {
     return trainer->total_steps >= ENOUGH_STEPS ? WARM_UP_STEPS : 0;
 }
@@ -158,7 +158,7 @@ static void fill_scheduler(const dpr_trainer_t *trainer, dpr_train_report_t *rep
     dpr_executor_scheduler_cost(executor, &cpu_sec, &commands);
     report->scheduler_ns_per_op = commands > 0 ? 1e9 * cpu_sec / (double)commands : 0.0;
     report->scheduler_ops_per_step = dpr_executor_command_count(executor);
-    const long first = first_measured_step(trainer);
+    const long first = trainer_first_measured(trainer);
     const size_t count = (size_t)(trainer->total_steps - first);
     report->reduction_sec = dpr_percentile(trainer->reduction_sec + first, count, 0.5);
     report->update_sec = dpr_percentile(trainer->update_sec + first, count, 0.5);
@@ -166,22 +166,29 @@ static void fill_scheduler(const dpr_trainer_t *trainer, dpr_train_report_t *rep
 
 /* ---- Prediction and measurement ---- */
 
+bool trainer_closed_form(const dpr_trainer_t *trainer, dpr_bubble_t *form)
+{
+    dpr_uniform_costs_t costs;
+    char refused[512];
+    dpr_log_capture_t capture; /* a program from a file has no closed form, which is no fault */
+    dpr_uniform_costs_mean(trainer->forecast.graph, trainer->forecast.mean_cost, &costs);
+    dpr_log_capture_begin(&capture, refused, sizeof refused);
+    const dpr_status_t status = dpr_bubble_closed_form(
+        trainer->program.name, trainer->ranks, trainer->program.micro_batches, &costs, form);
+    dpr_log_capture_end(&capture);
+    return status == DPR_OK;
+}
+
 static void fill_prediction(const dpr_trainer_t *trainer, const dpr_timeline_summary_t *at_means,
                             dpr_train_report_t *report)
 {
-    const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
-    dpr_uniform_costs_mean(graph, trainer->forecast.mean_cost, &report->costs);
-    report->step_predicted_sec = trainer->forecast.promised.span_sec;
+    const dpr_forecast_t *forecast = &trainer->forecast;
+    dpr_uniform_costs_mean(forecast->graph, forecast->mean_cost, &report->costs);
+    report->step_predicted_sec = forecast->promised.span_sec;
     report->step_at_means_sec = at_means->span_sec;
-    report->bubble_simulated = trainer->forecast.promised.bubble_ratio;
+    report->bubble_simulated = forecast->promised.bubble_ratio;
     report->bubble_at_means = at_means->bubble_ratio;
-    char refused[512];
-    dpr_log_capture_t capture; /* a program from a file has no closed form, which is no fault */
-    dpr_log_capture_begin(&capture, refused, sizeof refused);
-    report->has_closed_form = dpr_bubble_closed_form(trainer->program.name, trainer->ranks,
-                                                     trainer->program.micro_batches, &report->costs,
-                                                     &report->closed_form) == DPR_OK;
-    dpr_log_capture_end(&capture);
+    report->has_closed_form = trainer_closed_form(trainer, &report->closed_form);
 }
 
 static void fill_measurement(const dpr_trainer_t *trainer, const dpr_measurement_t *measured,
@@ -269,7 +276,7 @@ static double last_step_offset(const dpr_trainer_t *trainer)
 
 static dpr_status_t fill_bubbles(dpr_trainer_t *trainer, dpr_train_report_t *report)
 {
-    const long first = first_measured_step(trainer);
+    const long first = trainer_first_measured(trainer);
     dpr_timeline_summary_t at_means = {0};
     dpr_measurement_t measured = {0};
     dpr_timeline_t last_step = {0};
@@ -316,7 +323,7 @@ dpr_status_t trainer_report(dpr_trainer_t *trainer, dpr_train_report_t *report)
     fill_run(trainer, report);
     fill_results(trainer, report);
     fill_scheduler(trainer, report);
-    DPR_TRY(trainer_explain(trainer, first_measured_step(trainer)));
+    DPR_TRY(trainer_explain(trainer));
     report->explanation = trainer->explainer.is_explained ? &trainer->explainer.explanation : NULL;
     DPR_TRY(fill_bubbles(trainer, report));
     const dpr_status_t hashed =

@@ -47,7 +47,6 @@ static dpr_status_t predict(dpr_trainer_t *trainer)
 {
     const dpr_forecast_options_t options = trainer_forecast_options(trainer);
     DPR_TRY(dpr_forecast_make(&options, &trainer->forecast));
-    DPR_TRY(trainer_explain_clock(trainer));
     return trainer_explain_predicted(trainer);
 }
 

@@ -136,12 +136,12 @@ function describeMeasured(side, node, lines) {
     const other = otherSide(side);
     if (other) {
         const difference = duration(side, node) - duration(other, node);
-        const more = side.name === "measured" ? difference : -difference;
+        const more = side.name === "measured" ? -difference : difference;
         lines.push([`${other.name} duration`, time(duration(other, node))],
-            ["measured - predicted", signed(time(more))]);
+            ["predicted - measured", signed(time(more))]);
     }
     if (data.measuredCost) {
-        lines.push(["median step's duration", time(data.measuredCost[node])]);
+        lines.push(["mean duration of the last steps", time(data.measuredCost[node])]);
     }
 }
 

@@ -52,7 +52,7 @@ function summaryText() {
             : `measured by the ${data.clock} clock`}.`];
     if (data.error) {
         const {predicted, measured} = data.error.span;
-        const error = predicted > 0 ? ` (${points(measured / predicted - 1)} %)` : "";
+        const error = measured > 0 ? ` (${points(predicted / measured - 1)} %)` : "";
         parts.push(`The step was predicted to take ${time(predicted)} and took `
             + `${time(measured)}${error}; the mean bubble was predicted as `
             + `${percent(sides[0].bubbleRatio)} and was ${percent(last.bubbleRatio)}.`);
@@ -83,7 +83,7 @@ const dash = "–";
 
 function errorRow(name, form, predicted, parts, format, difference) {
     return [name, form === null ? dash : format(form), format(predicted),
-        ...(parts ? [format(parts.measured), difference(parts.measured - parts.predicted),
+        ...(parts ? [format(parts.measured), difference(parts.predicted - parts.measured),
             difference(parts.cost), difference(parts.wire), difference(parts.host),
             difference(parts.order)] : [])];
 }

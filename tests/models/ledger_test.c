@@ -44,7 +44,7 @@ static void a_step_has_fill_wire_dependency_and_drain(void **state)
     assert_int_equal(idle->release, find_node(run.graph, DPR_NODE_SEND_GRAD, 1, 0));
     assert_near(idle->start_sec, 1.0);
     assert_near(idle->end_sec, 5.0);
-    assert_int_equal(run.ledger.idle[1].release, -1);
+    assert_int_equal(run.ledger.idle[1].release, find_node(run.graph, DPR_NODE_SEND_ACT, 0, 0));
     assert_int_equal(run.ledger.idle[2].op, -1);
     assert_near(dpr_ledger_mean_ratio(&run.ledger, DPR_CAUSE_FILL), 1.5 / 2 / 7.0);
     free_run(&run);
@@ -146,6 +146,23 @@ static void a_send_buffer_that_is_not_free_is_buffer(void **state)
     run_t run = play_text("0F0,0F1\n1F0,1F1\n", &one, 0.5);
     assert_causes(&run, 0, .buffer = 0.5, .drain = 1.5);
     assert_causes(&run, 1, .fill = 1.5, .wire = 0.5);
+    free_run(&run);
+}
+
+/* A first op that was enqueued late: the other rank waits for it as for any producer. */
+static void a_first_op_that_is_late_is_the_hosts(void **state)
+{
+    (void)state;
+    run_t run = play_text("0F0,0F1\n1F0,1F1\n", NULL, 0.5);
+    assert_causes(&run, 1, .fill = 1.5);
+    const int32_t second = find_node(run.graph, DPR_NODE_F, 1, 0);
+    run.delay[second] = 0.75;
+    play(&run);
+    run.enqueued[second] = run.timeline.start[second] - 0.25;
+    dpr_ledger_free(&run.ledger);
+    assert_int_equal(dpr_ledger_init(&run.timeline, run.cost, run.enqueued, &run.ledger), DPR_OK);
+    assert_causes(&run, 1, .fill = 1.5, .host = 0.75);
+    assert_near(run.ledger.late_sec[1], 0.5);
     free_run(&run);
 }
 
@@ -300,15 +317,17 @@ static void a_delay_appears_under_its_own_cause_alone(void **state)
     int stragglers = 0;
     int links = 0;
     int hosts = 0;
+    int firsts = 0;
     for (int i = 0; i < PROGRAMS; i++) {
         run_t run = any_run(&dice, false);
         for (int attempt = 0; attempt < 4 && run.ledger.idle_count > 0; attempt++) {
             const size_t which = (size_t)dice_roll(&dice, (int)run.ledger.idle_count);
             const double more = dice_real(&dice, 0.1, 1.0);
             const dpr_idle_t idle = run.ledger.idle[which];
-            if (idle.release < 0) {
-                continue;
+            if (idle.op < 0) {
+                continue; /* drain */
             }
+            firsts += idle.op == run.graph->rank_begin[idle.rank];
             hosts += disturb(&run, &run.delay[idle.op], &idle, DPR_CAUSE_HOST, more);
             if (idle.sec[DPR_CAUSE_BUFFER] == 0.0 && idle.release >= run.graph->compute_count &&
                 idle.sec[DPR_CAUSE_WIRE] >= run.cost[idle.release] - 1e-12) {
@@ -321,6 +340,7 @@ static void a_delay_appears_under_its_own_cause_alone(void **state)
         }
         free_run(&run);
     }
+    assert_true(firsts > 200);
     assert_true(hosts > 1000); /* of some 4,000 tried: the test did look */
     assert_true(links > 1000);
     assert_true(stragglers > 1000);
@@ -335,6 +355,7 @@ int main(void)
         cmocka_unit_test(a_late_start_is_the_hosts),
         cmocka_unit_test(a_receive_buffer_that_is_not_free_is_buffer),
         cmocka_unit_test(a_send_buffer_that_is_not_free_is_buffer),
+        cmocka_unit_test(a_first_op_that_is_late_is_the_hosts),
         cmocka_unit_test(a_message_behind_another_is_charged_with_its_causes),
         cmocka_unit_test(an_overlap_is_a_negative_wait_for_the_host),
         cmocka_unit_test(causes_add_up_to_the_bubble),

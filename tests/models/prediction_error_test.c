@@ -95,7 +95,7 @@ typedef struct expected {
 
 static void assert_parts(const dpr_error_parts_t *parts, expected_t expected, double rounding)
 {
-    assert_true(fabs(parts->measured - parts->predicted -
+    assert_true(fabs(parts->predicted - parts->measured -
                      (parts->cost + parts->wire + parts->host + parts->order)) <= rounding);
     assert_true(expected.cost || fabs(parts->cost) <= rounding);
     assert_true(expected.wire || fabs(parts->wire) <= rounding);
@@ -219,22 +219,22 @@ static void known_errors_have_known_parts(void **state)
                      DPR_OK);
     assert_near(error.span_sec.predicted, 7.0);
     assert_near(error.span_sec.measured, 7.625);
-    assert_near(error.span_sec.cost, 0.75);
-    assert_near(error.span_sec.wire, -0.25);
-    assert_near(error.span_sec.host, 0.0625);
-    assert_near(error.span_sec.order, 0.0625);
-    assert_near(dpr_error_largest_part(&error.span_sec, &name), 0.75);
+    assert_near(error.span_sec.cost, -0.75);
+    assert_near(error.span_sec.wire, 0.25);
+    assert_near(error.span_sec.host, -0.0625);
+    assert_near(error.span_sec.order, -0.0625);
+    assert_near(dpr_error_largest_part(&error.span_sec, &name), -0.75);
     assert_string_equal(name, "cost");
-    assert_near(error.rank_bubble_sec[0].cost, 0.75);
+    assert_near(error.rank_bubble_sec[0].cost, -0.75);
     assert_near(error.rank_bubble_sec[1].cost, 0.0); /* busy for as much longer as the span is */
-    assert_near(error.rank_bubble_sec[1].wire, -0.25);
-    assert_near(error.rank_bubble_sec[1].host, 0.0625);
-    assert_near(error.rank_bubble_sec[1].order, 0.0625);
-    assert_near(dpr_error_largest_part(&error.rank_bubble_sec[1], &name), -0.25);
+    assert_near(error.rank_bubble_sec[1].wire, 0.25);
+    assert_near(error.rank_bubble_sec[1].host, -0.0625);
+    assert_near(error.rank_bubble_sec[1].order, -0.0625);
+    assert_near(dpr_error_largest_part(&error.rank_bubble_sec[1], &name), 0.25);
     assert_string_equal(name, "wire");
     assert_near(error.rank_bubble_ratio[0].predicted, 4.0 / 7.0);
-    assert_near(error.rank_bubble_ratio[0].cost, 4.75 / 7.75 - 4.0 / 7.0);
-    assert_near(error.rank_bubble_ratio[1].cost, 4.0 / 7.75 - 4.0 / 7.0);
+    assert_near(error.rank_bubble_ratio[0].cost, 4.0 / 7.0 - 4.75 / 7.75);
+    assert_near(error.rank_bubble_ratio[1].cost, 4.0 / 7.0 - 4.0 / 7.75);
     dpr_prediction_error_free(&error);
     dpr_timeline_free(&predicted);
     free_run(&run);
