@@ -107,12 +107,31 @@ static dpr_status_t compare_command_lines(const bench_rank_t *self, uint64_t com
     return dpr_comm_agree(self->comm, status, NULL);
 }
 
+static dpr_status_t check_file(const char *option, const char *path)
+{
+    return path == NULL || strcmp(path, "-") == 0 ? DPR_OK : program_check_writable(option, path);
+}
+
+/* Known before anything is measured. Collective. */
+static dpr_status_t check_outputs(const bench_rank_t *self, const bench_common_t *common)
+{
+    dpr_status_t status = DPR_OK;
+    if (self->rank == 0) {
+        status = program_first_error(check_file("json", common->json_path),
+                                     check_file("csv", common->csv_path));
+    }
+    return dpr_comm_agree(self->comm, status, NULL);
+}
+
 static int play(const bench_command_t *command, const void *options, uint64_t command_line,
                 dpr_comm_t *comm)
 {
     bench_rank_t self = {.comm = comm, .rank = dpr_comm_rank(comm), .ranks = dpr_comm_size(comm)};
     messages = (messages_t){.active = true, .rank = self.rank};
     dpr_status_t status = compare_command_lines(&self, command_line);
+    if (status == DPR_OK) {
+        status = check_outputs(&self, options);
+    }
     if (status == DPR_OK) {
         status = command->run(options, &self);
     }

@@ -12,6 +12,7 @@
 
 #include "apps/bench_plot.h"
 #include "apps/plan.h"
+#include "apps/program.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -392,6 +393,9 @@ static dpr_status_t referee(const referee_options_t *options, bench_rank_t *self
     dpr_status_t status = grid_init(options, self->ranks, grid);
     if (status == DPR_OK && machine->clock == DPR_CLOCK_MODEL) {
         status = dpr_cost_model_read(options->cost_model, costs);
+    }
+    if (status == DPR_OK && self->rank == 0) {
+        status = program_check_writable("plot", options->plot_path);
     }
     DPR_TRY(dpr_comm_agree(self->comm, status, NULL));
     DPR_TRY(run_grid(options, self, machine, costs, grid));

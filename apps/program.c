@@ -1,7 +1,9 @@
 /* See program.h. */
 #include "apps/program.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 program_exit_t program_exit_of(dpr_status_t status)
 {
@@ -44,4 +46,21 @@ const char *program_level_name(dpr_log_level_t level)
 {
     static const char *const names[] = {"error", "warning", "info", "debug"};
     return names[level];
+}
+
+dpr_status_t program_check_writable(const char *option, const char *path)
+{
+    if (path == NULL) {
+        return DPR_OK;
+    }
+    const bool was_there = access(path, F_OK) == 0;
+    FILE *file = fopen(path, "a");
+    if (file == NULL) {
+        return dpr_fail(DPR_ERR_IO, "--%s %s cannot be written: %m", option, path);
+    }
+    fclose(file);
+    if (!was_there) {
+        (void)remove(path);
+    }
+    return DPR_OK;
 }

@@ -24,6 +24,15 @@ program_exit_t program_exit_of(dpr_status_t status);
 bool program_has_launcher(void);
 bool program_is_first_rank(void);
 
+/* Whether the file of an option can be written; one that this makes is taken away again, so that a
+ * run that fails leaves none. NULL is allowed. Errors: DPR_ERR_IO, naming the option. */
+dpr_status_t program_check_writable(const char *option, const char *path);
+
+static inline dpr_status_t program_first_error(dpr_status_t first, dpr_status_t second)
+{
+    return first != DPR_OK ? first : second;
+}
+
 /* "error", "warning", ... */
 const char *program_level_name(dpr_log_level_t level);
 

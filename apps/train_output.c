@@ -2,28 +2,35 @@
 #include "apps/train_output.h"
 
 #include <stdio.h>
-#include <unistd.h>
+#include <string.h>
 
+#include "apps/program.h"
 #include "base/log.h"
 #include "runtime/drawing.h"
 #include "runtime/page.h"
 #include "runtime/run_file.h"
 #include "runtime/trace.h"
 
-/* A file that this makes is taken away again, so that a failed run leaves none. */
-static dpr_status_t check_path(const char *option, const char *path)
+/* Each can be written, and no two are one. */
+static dpr_status_t check_files(const train_output_t *output)
 {
-    if (path == NULL) {
-        return DPR_OK;
-    }
-    const bool was_there = access(path, F_OK) == 0;
-    FILE *file = fopen(path, "a");
-    if (file == NULL) {
-        return dpr_fail(DPR_ERR_IO, "--%s %s cannot be written: %m", option, path);
-    }
-    fclose(file);
-    if (!was_there) {
-        (void)remove(path);
+    const struct {
+        const char *option;
+        const char *path;
+    } files[] = {{"report", output->report},
+                 {"trace", output->trace},
+                 {"html", output->html},
+                 {"save", output->save}};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        for (size_t j = 0; j < i && files[i].path != NULL; j++) {
+            if (files[j].path != NULL && strcmp(files[i].path, files[j].path) == 0 &&
+                strcmp(files[i].path, "/dev/null") != 0) {
+                return dpr_fail(DPR_ERR_INVALID,
+                                "--%s and --%s are both to go to %s: expected different files",
+                                files[j].option, files[i].option, files[i].path);
+            }
+        }
+        DPR_TRY(program_check_writable(files[i].option, files[i].path));
     }
     return DPR_OK;
 }
@@ -35,10 +42,7 @@ dpr_status_t train_output_check(const train_output_t *output)
         return dpr_fail(DPR_ERR_INVALID, "--ascii %d is out of range: give columns, from %d to %d",
                         output->width, DPR_DRAWING_MIN_WIDTH, DPR_DRAWING_MAX_WIDTH);
     }
-    DPR_TRY(check_path("report", output->report));
-    DPR_TRY(check_path("trace", output->trace));
-    DPR_TRY(check_path("html", output->html));
-    return check_path("save", output->save);
+    return check_files(output);
 }
 
 static double end_of(const dpr_run_side_t *side)
@@ -78,35 +82,39 @@ static dpr_status_t write_trace(const char *path, const dpr_explanation_t *expla
     return dpr_trace_write(parts, 2, path);
 }
 
+/* All that can be written is; returns the first error. */
 static dpr_status_t write_explanation(const train_output_t *output, bool terminal,
                                       const dpr_explanation_t *explanation)
 {
-    if (output->ascii) {
-        DPR_TRY(draw(output, terminal, explanation));
-    }
+    dpr_status_t status = output->ascii ? draw(output, terminal, explanation) : DPR_OK;
     if (output->trace != NULL) {
-        DPR_TRY(write_trace(output->trace, explanation));
+        status = program_first_error(status, write_trace(output->trace, explanation));
     }
     if (output->html != NULL) {
-        DPR_TRY(dpr_page_write(explanation->run, output->html));
+        status = program_first_error(status, dpr_page_write(explanation->run, output->html));
     }
-    return output->save != NULL ? dpr_run_file_write(explanation->run, output->save) : DPR_OK;
+    if (output->save != NULL) {
+        status = program_first_error(status, dpr_run_file_write(explanation->run, output->save));
+    }
+    return status;
 }
 
 dpr_status_t train_output_write(const train_output_t *output, bool quiet, bool terminal,
                                 const dpr_train_report_t *report)
 {
+    dpr_status_t status = DPR_OK;
     if (!quiet) {
         printf("\n");
-        DPR_TRY(dpr_train_report_print(report, output->details, stdout));
+        status = dpr_train_report_print(report, output->details, stdout);
     }
     if (output->report != NULL) {
-        DPR_TRY(dpr_train_report_write_json(report, output->report));
+        status = program_first_error(status, dpr_train_report_write_json(report, output->report));
     }
     if (report->explanation != NULL) {
-        return write_explanation(output, terminal, report->explanation);
+        return program_first_error(status,
+                                   write_explanation(output, terminal, report->explanation));
     }
     return output->ascii || output->trace != NULL || output->html != NULL || output->save != NULL
                ? dpr_fail(DPR_ERR_DATA, "there is no explained step to draw or to save")
-               : DPR_OK;
+               : status;
 }

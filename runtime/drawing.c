@@ -2,6 +2,7 @@
  */
 #include "runtime/drawing.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,7 +218,8 @@ dpr_status_t dpr_drawing_print(const dpr_timeline_t *timeline, const dpr_drawing
     }
     print_axis(&d, to_sec);
     print_key(&d);
-    status = ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the drawing") : DPR_OK;
+    status = ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the drawing: %s", strerror(errno))
+                         : DPR_OK;
 free_columns:
     free(d.node);
     free(d.most);

@@ -8,7 +8,7 @@
  *
  * A command waits for exactly those edges of its node whose source runs on this rank in another
  * stream; edges within a stream are kept by its order, edges from another rank arrive as transfers.
- * Receives stand as early as their buffer slot allows, sends right after their producer.
+ * The commands stand in the graph's topological order, which is one for all ranks.
  *
  * F&B may use a second compute stream for its backward. Everything else stays in order on the
  * first:

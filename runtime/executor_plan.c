@@ -14,20 +14,7 @@ typedef struct planner {
     const dpr_graph_t *graph;
     int rank;
     int32_t *command_of; /* [node_count]: this rank's command for the node, -1 before it has one */
-    int32_t *next_send;  /* [channel_count]: messages of the channel already planned */
-    int32_t *next_recv;
 } planner_t;
-
-/* The source of the node's first edge of `kind`, or -1. */
-static int32_t edge_source(const dpr_graph_t *graph, int32_t node, dpr_edge_kind_t kind)
-{
-    for (int32_t e = graph->edge_begin[node]; e < graph->edge_begin[node + 1]; e++) {
-        if (graph->edges[e].kind == (int32_t)kind) {
-            return graph->edges[e].from;
-        }
-    }
-    return -1;
-}
 
 static const dpr_cell_t *cell_of(const dpr_graph_t *graph, int32_t stage, int32_t micro_batch)
 {
@@ -151,52 +138,24 @@ static void plan_command(planner_t *planner, int32_t node, role_t role)
     name_command(planner->graph, command);
 }
 
-/* Plans every receive whose buffer slot has been freed by what is planned so far. */
-static void plan_receives(planner_t *planner)
-{
-    const dpr_graph_t *graph = planner->graph;
-    for (int32_t c = 0; c < graph->channel_count; c++) {
-        const dpr_channel_t *channel = &graph->channels[c];
-        while (channel->destination == planner->rank && planner->next_recv[c] < channel->count) {
-            const int32_t node = graph->recv_messages[channel->first + planner->next_recv[c]];
-            const int32_t reader = edge_source(graph, node, DPR_EDGE_RECV_BUFFER);
-            if (reader >= 0 && planner->command_of[reader] < 0) {
-                break;
-            }
-            plan_command(planner, node, ROLE_RECV);
-            planner->next_recv[c]++;
-        }
-    }
-}
-
-/* Plans every send whose producer is planned; a lowered program may send in another order than it
- * produces. */
-static void plan_sends(planner_t *planner)
-{
-    const dpr_graph_t *graph = planner->graph;
-    for (int32_t c = 0; c < graph->channel_count; c++) {
-        const dpr_channel_t *channel = &graph->channels[c];
-        while (channel->source == planner->rank && planner->next_send[c] < channel->count) {
-            const int32_t node = graph->send_messages[channel->first + planner->next_send[c]];
-            const int32_t producer = edge_source(graph, node, DPR_EDGE_DATA);
-            if (planner->command_of[producer] < 0) {
-                break;
-            }
-            plan_command(planner, node, ROLE_SEND);
-            planner->next_send[c]++;
-        }
-    }
-}
-
+/*
+ * All ranks enqueue in one order: that of the verified graph, each its own part of it, and a
+ * transfer's two ends at the transfer's place. Whatever CUDA or NCCL make wait along the order of
+ * enqueuing (streams that share a work queue, launches in order) then only waits for what is
+ * earlier in that one order, and cannot close a cycle (docs/nccl.md). Receives are still posted
+ * ahead: enqueuing is far ahead of the device, and a receive waits for its slot alone.
+ */
 static void plan_order(planner_t *planner)
 {
     const dpr_graph_t *graph = planner->graph;
-    plan_receives(planner);
-    for (int32_t node = graph->rank_begin[planner->rank];
-         node < graph->rank_begin[planner->rank + 1]; node++) {
-        plan_command(planner, node, ROLE_COMPUTE);
-        plan_sends(planner);
-        plan_receives(planner);
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        const int32_t node = graph->order[i];
+        const bool is_transfer = dpr_node_is_transfer(&graph->nodes[node]);
+        if (graph->nodes[node].rank == planner->rank) {
+            plan_command(planner, node, is_transfer ? ROLE_SEND : ROLE_COMPUTE);
+        } else if (is_transfer && graph->nodes[node].peer == planner->rank) {
+            plan_command(planner, node, ROLE_RECV);
+        }
     }
 }
 
@@ -295,15 +254,12 @@ static dpr_status_t planner_init(planner_t *planner, dpr_executor_t *executor)
     for (int32_t i = 0; i < graph->node_count; i++) {
         planner->command_of[i] = -1;
     }
-    DPR_TRY(dpr_calloc((size_t)graph->channel_count, sizeof(int32_t), &planner->next_send));
-    return dpr_calloc((size_t)graph->channel_count, sizeof(int32_t), &planner->next_recv);
+    return DPR_OK;
 }
 
 static void planner_free(planner_t *planner)
 {
     free(planner->command_of);
-    free(planner->next_send);
-    free(planner->next_recv);
 }
 
 static size_t message_bytes_of(const dpr_executor_parts_t *parts)

@@ -1,7 +1,9 @@
 /* The explanation as text. */
 #include "runtime/explanation.h"
 
+#include <errno.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -181,5 +183,6 @@ dpr_status_t dpr_explanation_print(const dpr_explanation_t *e, bool details, FIL
     if (details && e->clocks != NULL && e->run->graph->ranks > 1) {
         print_clocks(e, out);
     }
-    return ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the explanation") : DPR_OK;
+    return ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the explanation: %s", strerror(errno))
+                       : DPR_OK;
 }

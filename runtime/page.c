@@ -126,7 +126,8 @@ static dpr_status_t put_frame(const writer_t *w)
             at += length;
         }
     }
-    return ferror(w->out) ? dpr_fail(DPR_ERR_IO, "cannot write the page") : DPR_OK;
+    return ferror(w->out) ? dpr_fail(DPR_ERR_IO, "cannot write the page: %s", strerror(errno))
+                          : DPR_OK;
 }
 
 dpr_status_t dpr_page_print(const dpr_run_t *run, FILE *out)

@@ -1,6 +1,7 @@
 /* The report as a table for a person. */
 #include "runtime/report.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,7 +156,7 @@ dpr_status_t dpr_train_report_print(const dpr_train_report_t *report, bool detai
     print_devices(report, out);
     print_verify(&report->verify, out);
     if (fflush(out) != 0 || ferror(out)) {
-        return dpr_fail(DPR_ERR_IO, "cannot write the report");
+        return dpr_fail(DPR_ERR_IO, "cannot write the report: %s", strerror(errno));
     }
     return DPR_OK;
 }

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/log.h"
 
@@ -15,13 +16,33 @@ static dpr_status_t check_text(const char *what, const char *text)
         return dpr_fail(DPR_ERR_INVALID, "%s of a run: expected UTF-8 text", what);
     }
     json_decref(value);
+    for (const char *c = text; *c != '\0'; c++) { /* a terminal would obey them */
+        if ((unsigned char)*c < ' ' || *c == 127) {
+            return dpr_fail(DPR_ERR_INVALID,
+                            "%s of a run has the control character %d: expected text of one line",
+                            what, (unsigned char)*c);
+        }
+    }
     return DPR_OK;
+}
+
+static dpr_status_t check_clock(const char *clock)
+{
+    static const char *const known[] = {"wall", "core", "model", "simulation"};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(clock, known[i]) == 0) {
+            return DPR_OK;
+        }
+    }
+    return dpr_fail(DPR_ERR_INVALID,
+                    "the clock '%s' of a run: expected wall, core, model or simulation", clock);
 }
 
 static dpr_status_t check_texts(const dpr_run_t *run)
 {
     DPR_TRY(check_text("the schedule", run->schedule));
     DPR_TRY(check_text("the clock", run->clock));
+    DPR_TRY(check_clock(run->clock));
     DPR_TRY(check_text("the unit", run->unit));
     for (size_t i = 0; i < run->fact_count; i++) {
         DPR_TRY(check_text("a fact's name", run->facts[i].name));

@@ -82,8 +82,8 @@ typedef struct dpr_run_analysis {
 
 /*
  * Whether a run can be saved and drawn. Errors: DPR_ERR_INVALID, logged with the text or the node,
- * where a text is NULL or not UTF-8, a time is not within DPR_RUN_MOST_SEC, or a cost is negative
- * or above it.
+ * where a text is NULL, not UTF-8 or has control characters, the clock is none of those, a time is
+ * not within DPR_RUN_MOST_SEC, or a cost is negative or above it.
  */
 dpr_status_t dpr_run_check(const dpr_run_t *run);
 

@@ -199,7 +199,8 @@ dpr_status_t dpr_run_file_print(const dpr_run_t *run, FILE *out)
     put_timeline(&run->predicted, "predicted", out);
     put_measurement(run, out);
     fputs("}\n", out);
-    return ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the saved run") : DPR_OK;
+    return ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the saved run: %s", strerror(errno))
+                       : DPR_OK;
 }
 
 dpr_status_t dpr_run_file_write(const dpr_run_t *run, const char *path)

@@ -346,7 +346,8 @@ dpr_status_t dpr_trace_print(const dpr_trace_part_t *parts, int count, FILE *out
         DPR_TRY(print_part(&writer, &parts[i]));
     }
     fprintf(out, "\n]}\n");
-    return ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the trace") : DPR_OK;
+    return ferror(out) ? dpr_fail(DPR_ERR_IO, "cannot write the trace: %s", strerror(errno))
+                       : DPR_OK;
 }
 
 dpr_status_t dpr_trace_write(const dpr_trace_part_t *parts, int count, const char *path)

@@ -139,13 +139,13 @@ static void commands_are_named_after_their_ops(void **state)
     (void)state;
     names_t names;
     names_of(&(test_case_t){"gpipe", 2, 2}, 0, &names);
-    assert_string_equal(names.text, "recv grad s1 m0 from 1\n"
-                                    "recv grad s1 m1 from 1\n"
-                                    "F s0 m0\n"
-                                    "send act s0 m0 to 1\n"
+    assert_string_equal(names.text, "F s0 m0\n"
                                     "F s0 m1\n"
+                                    "send act s0 m0 to 1\n"
                                     "send act s0 m1 to 1\n"
+                                    "recv grad s1 m0 from 1\n"
                                     "B s0 m0\n"
+                                    "recv grad s1 m1 from 1\n"
                                     "B s0 m1\n");
     names_of(&(test_case_t){"gpipe", 2, 2}, 1, &names);
     assert_non_null(strstr(names.text, "recv act s0 m1 from 0\n"));

@@ -104,7 +104,7 @@ static void every_rank_names_the_op_that_it_waits_in(void **state)
     /* Rank 1's third forward needs a send buffer that rank 2 has not emptied; rank 0 ran all of its
      * forwards. */
     assert_non_null(strstr(logged, "rank 1: a step has not ended within 1 s (--timeout): "
-                                   "waits in recv grad s2 m0 from 2 and in send act s1 m0 to 2; "
+                                   "waits in send act s1 m0 to 2 and in recv grad s2 m0 from 2; "
                                    "compute waits for F s1 m2; not begun: send grad s1 m0 to 0\n"));
     assert_non_null(strstr(logged, "rank 0: a step has not ended within 1 s (--timeout): "
                                    "waits in recv grad s1 m0 from 1; "
