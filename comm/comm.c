@@ -254,6 +254,14 @@ void dpr_comm_interrupt(dpr_comm_t *comm)
     }
 }
 
+void dpr_comm_needs(const dpr_comm_t *comm, int channels, int groups, dpr_comm_needs_t *needs)
+{
+    *needs = (dpr_comm_needs_t){0};
+    if (comm->ops->needs != NULL) {
+        comm->ops->needs(comm, channels, groups, needs);
+    }
+}
+
 void dpr_comm_describe(const dpr_comm_t *comm, char *text, size_t size)
 {
     if (comm->ops->describe != NULL) {

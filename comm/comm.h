@@ -144,6 +144,16 @@ dpr_status_t dpr_comm_check(dpr_comm_t *comm);
  */
 void dpr_comm_interrupt(dpr_comm_t *comm);
 
+/*
+ * What `channels` channel ends and `groups` groups of more than one rank take of this rank's device
+ * behind its back; all 0 for backends that take nothing.
+ */
+typedef struct dpr_comm_needs {
+    size_t device_bytes; /* nccl: an estimate of its buffers (docs/nccl.md) */
+    int multiprocessors; /* that the channels' operations may hold while kernels run */
+} dpr_comm_needs_t;
+void dpr_comm_needs(const dpr_comm_t *comm, int channels, int groups, dpr_comm_needs_t *needs);
+
 /* What carries the messages, for a person: "Open MPI 4.1.4", "NCCL 2.28.3 over ...". */
 void dpr_comm_describe(const dpr_comm_t *comm, char *text, size_t size);
 
@@ -166,16 +176,19 @@ void dpr_comm_mpi_set_spin(dpr_comm_t *comm, bool spin);
 /*
  * nccl: channels and groups on NCCL, each with a communicator of its own; everything else goes to
  * `bootstrap` (mpi, or local in tests), which is borrowed and outlives it, and which also carries
- * the ids. `ctas` bounds the CTAs of each communicator (0: NCCL's choice), so that transfers leave
- * the multiprocessors to compute. The device must be a cuda device, the same one for all openings;
- * two ranks on one GPU are refused at opening. What differs from the contract above, because NCCL
- * is so: sides that pass different sizes or types are not told, but wait for ever or get what they
- * did not ask for; a sum has the same bits on every member, but in an order of NCCL's own. Members
- * of overlapping groups enqueue those groups' all-reduces in one order. measure_link: the offset is
- * the bootstrap's; the seconds are NCCL's where the two ranks have an open channel and bytes > 0,
- * the bootstrap's otherwise. What a closed channel holds on the GPU goes when the communicator is
- * destroyed. Errors: DPR_ERR_UNSUPPORTED where this build has no NCCL, DPR_ERR_MEMORY.
+ * the ids. `ctas` bounds the CTAs of each communicator (from 1 to 64; 0: DPR_COMM_NCCL_CTAS), so
+ * that transfers leave the multiprocessors to compute. The device must be a cuda device, the same
+ * one for all openings. Refused at opening, since it may hang: two ranks on one GPU, and what the
+ * GPU has no room for, CTAs for more than half of its multiprocessors (docs/nccl.md). What differs
+ * from the contract above, because NCCL is so: sides that pass different sizes or types are not
+ * told, but wait for ever or get what they did not ask for; a sum has the same bits on every
+ * member, but in an order of NCCL's own. Members of overlapping groups enqueue those groups'
+ * all-reduces in one order. measure_link: the offset is the bootstrap's; the seconds are NCCL's
+ * where the two ranks have an open channel and bytes > 0, the bootstrap's otherwise. What a closed
+ * channel holds on the GPU goes when the communicator is destroyed. Errors: DPR_ERR_UNSUPPORTED
+ * where this build has no NCCL, or one before 2.22; DPR_ERR_MEMORY.
  */
+enum { DPR_COMM_NCCL_CTAS = 4 };
 dpr_status_t dpr_comm_nccl_create(dpr_comm_t *bootstrap, int ctas, dpr_comm_t **comm);
 
 /*

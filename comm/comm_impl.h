@@ -1,7 +1,7 @@
 /*
  * The communication seam, implementer's side: one table of functions per backend. Each entry does
- * what the function of the same name in comm.h promises; every entry but check, interrupt and
- * describe is required.
+ * what the function of the same name in comm.h promises; every entry but check, interrupt,
+ * needs and describe is required.
  */
 #ifndef DPR_COMM_COMM_IMPL_H
 #define DPR_COMM_COMM_IMPL_H
@@ -32,6 +32,7 @@ typedef struct dpr_comm_ops {
                                  dpr_link_measure_t *measure);
     dpr_status_t (*check)(dpr_comm_t *comm);
     void (*interrupt)(dpr_comm_t *comm);
+    void (*needs)(const dpr_comm_t *comm, int channels, int groups, dpr_comm_needs_t *needs);
     void (*describe)(const dpr_comm_t *comm, char *text, size_t size);
     void (*abort)(dpr_comm_t *comm, int exit_code); /* does not return */
 } dpr_comm_ops_t;

@@ -198,4 +198,7 @@ void dpr_cuda_environment(void);
 /* How many GPUs this process can use; where none, `reason` [size] says why in one line. */
 int dpr_cuda_device_count(char *reason, size_t size);
 
+/* The PCI address of GPU `ordinal` of those, as in dpr_device_info_t; "" where it is unknown. */
+void dpr_cuda_device_pci(int ordinal, char *pci, size_t size);
+
 #endif

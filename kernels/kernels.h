@@ -58,6 +58,12 @@ struct dpr_kernels {
      * that its products use. The stream outlives the table's use of it. Errors: DPR_ERR_MEMORY. */
     dpr_status_t (*prepare)(dpr_kernels_t *kernels, dpr_stream_t *stream);
 
+    /* Tells products that so many of the device's multiprocessors are taken while they run (by
+     * transfers), so that they are cut for the rest; 0, the default: none. Changes their speed and
+     * perhaps the order of their sums. Outside steps. NULL where it makes no difference (host).
+     * Errors: DPR_ERR_DEVICE. */
+    dpr_status_t (*leave)(dpr_kernels_t *kernels, int multiprocessors);
+
     /* y = x in the table's dtype, [count]. */
     dpr_status_t (*convert)(dpr_kernels_t *kernels, dpr_stream_t *stream, size_t count,
                             const float *x, void *y);

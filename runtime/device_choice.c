@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "runtime/gpu_shares.h"
 
 enum { CONFIG_TEXT_BYTES = 4096 };
 
@@ -80,23 +82,19 @@ static int find_without_gpu(const dpr_rank_gpus_t *ranks, int count)
     return -1;
 }
 
-/* The first rank on whose node there are more ranks than it sees GPUs, or -1. */
-static int find_crowded(const dpr_rank_gpus_t *ranks, int count)
-{
-    for (int r = 0; r < count; r++) {
-        if (ranks[r].gpus < ranks[r].node_size) {
-            return r;
-        }
-    }
-    return -1;
-}
+/* Of the ranks' GPUs what the decision needs: ordinal[count] where each has one of its own, else
+ * who has none and why. */
+typedef struct shares {
+    int *ordinal;
+    int without;
+    char shortage[160];
+} shares_t;
 
 static void decide_auto(const dpr_train_config_t *config, const dpr_rank_gpus_t *ranks, int count,
-                        dpr_device_choice_t *choice)
+                        const shares_t *shares, dpr_device_choice_t *choice)
 {
     char option[64];
     const int without = find_without_gpu(ranks, count);
-    const int crowded = find_crowded(ranks, count);
     char *reason = choice->reason;
     const size_t size = sizeof choice->reason;
     if (needs_host(config, option, sizeof option)) {
@@ -104,10 +102,9 @@ static void decide_auto(const dpr_train_config_t *config, const dpr_rank_gpus_t 
     } else if (without >= 0) {
         choice->fell_back = true;
         snprintf(reason, size, "auto: rank %d has no GPU: %s", without, ranks[without].missing);
-    } else if (crowded >= 0) {
+    } else if (shares->without >= 0) {
         choice->fell_back = true;
-        snprintf(reason, size, "auto: rank %d sees fewer GPUs (%d) than ranks on its node (%d)",
-                 crowded, ranks[crowded].gpus, ranks[crowded].node_size);
+        snprintf(reason, size, "auto: fewer GPUs than ranks: %s", shares->shortage);
     } else {
         choice->is_cuda = true;
         snprintf(reason, size, "auto: every rank has a GPU of its own");
@@ -159,18 +156,16 @@ static dpr_status_t check_host(const dpr_train_config_t *config, const char *rea
     return DPR_OK;
 }
 
-static dpr_status_t check_nccl(const dpr_rank_gpus_t *ranks, int count)
+static dpr_status_t check_nccl(const dpr_rank_gpus_t *ranks, int count, const shares_t *shares)
 {
-    const int crowded = find_crowded(ranks, count);
-    if (crowded < 0) {
+    if (shares->without < 0) {
         return DPR_OK;
     }
-    return dpr_fail(
-        DPR_ERR_UNSUPPORTED,
-        "--comm nccl needs a GPU for each rank, but rank %d sees %d and %d ranks are on "
-        "its node: start at most %d ranks on a node, let every rank see all of its "
-        "node's GPUs, or give --comm mpi, with which ranks share a GPU",
-        crowded, ranks[crowded].gpus, ranks[crowded].node_size, ranks[crowded].gpus);
+    return dpr_fail(DPR_ERR_UNSUPPORTED,
+                    "--comm nccl needs a GPU for each rank, but %s: start at most %d ranks on that "
+                    "node, let every rank see all of its node's GPUs or one of its own, or give "
+                    "--comm mpi, with which ranks share a GPU",
+                    shares->shortage, dpr_gpus_on_node(ranks, count, shares->without));
 }
 
 static dpr_status_t check_mpi(const dpr_train_config_t *config, int count)
@@ -184,18 +179,20 @@ static dpr_status_t check_mpi(const dpr_train_config_t *config, int count)
 }
 
 static dpr_status_t decide_transport(const dpr_train_config_t *config, const dpr_rank_gpus_t *ranks,
-                                     int count, int rank, dpr_device_choice_t *choice)
+                                     int count, int rank, const shares_t *shares,
+                                     dpr_device_choice_t *choice)
 {
     choice->is_nccl = choice->is_cuda && !is(config->comm, "mpi");
     if (!choice->is_cuda) {
         DPR_TRY(check_host(config, choice->reason));
     } else if (choice->is_nccl) {
-        DPR_TRY(check_nccl(ranks, count));
-        choice->ordinal = ranks[rank].node_rank;
+        DPR_TRY(check_nccl(ranks, count, shares));
+        choice->ordinal = shares->ordinal[rank];
         choice->comm_ctas = config->comm_ctas > 0 ? config->comm_ctas : DPR_DEFAULT_COMM_CTAS;
     } else {
         DPR_TRY(check_mpi(config, count));
-        choice->ordinal = ranks[rank].node_rank % ranks[rank].gpus;
+        choice->ordinal =
+            shares->without < 0 ? shares->ordinal[rank] : ranks[rank].node_rank % ranks[rank].gpus;
     }
     if (config->comm_ctas > 0 && !choice->is_nccl) {
         return dpr_fail(
@@ -207,33 +204,74 @@ static dpr_status_t decide_transport(const dpr_train_config_t *config, const dpr
     return DPR_OK;
 }
 
-dpr_status_t dpr_device_decide(const dpr_train_config_t *config, const dpr_rank_gpus_t *ranks,
-                               int count, int rank, dpr_device_choice_t *out)
+static dpr_status_t decide(const dpr_train_config_t *config, const dpr_rank_gpus_t *ranks,
+                           int count, int rank, const shares_t *shares, dpr_device_choice_t *out)
 {
     dpr_device_choice_t choice = {0};
     if (is(config->device, "auto")) {
-        decide_auto(config, ranks, count, &choice);
+        decide_auto(config, ranks, count, shares, &choice);
     } else if (is(config->device, "cuda")) {
         DPR_TRY(decide_cuda(config, ranks, count, &choice));
     } else {
         snprintf(choice.reason, sizeof choice.reason, "as asked");
     }
-    DPR_TRY(decide_transport(config, ranks, count, rank, &choice));
+    DPR_TRY(decide_transport(config, ranks, count, rank, shares, &choice));
     *out = choice;
     return DPR_OK;
 }
 
+dpr_status_t dpr_device_decide(const dpr_train_config_t *config, const dpr_rank_gpus_t *ranks,
+                               int count, int rank, dpr_device_choice_t *choice)
+{
+    dpr_status_t status;
+    shares_t shares = {.without = -1};
+    DPR_TRY(dpr_calloc((size_t)count, sizeof *shares.ordinal, &shares.ordinal));
+    DPR_TRY_GOTO(dpr_gpus_share_out(ranks, count, shares.ordinal, &shares.without), free_shares);
+    if (shares.without >= 0) {
+        dpr_gpus_describe_shortage(ranks, count, shares.without, shares.shortage,
+                                   sizeof shares.shortage);
+    }
+    DPR_TRY_GOTO(decide(config, ranks, count, rank, &shares, choice), free_shares);
+
+free_shares:
+    free(shares.ordinal);
+    return status;
+}
+
 /* ---- All ranks together ---- */
+
+/* A number for this node: of the running kernel, which containers with names of their own share,
+ * or where it has none, of the host's name. (FNV-1a, Fowler, Noll and Vo.) */
+static uint64_t node_number(void)
+{
+    char text[128] = "";
+    uint64_t hash = 14695981039346656037ULL;
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+    if (file == NULL || fgets(text, sizeof text, file) == NULL) {
+        (void)gethostname(text, sizeof text - 1);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    for (const char *c = text; *c != '\0'; c++) {
+        hash = (hash ^ (unsigned char)*c) * 1099511628211ULL;
+    }
+    return hash;
+}
 
 /* A run that is for the host does not wake the driver up. */
 static dpr_rank_gpus_t find_gpus(const dpr_train_config_t *config, const dpr_comm_t *comm)
 {
     dpr_rank_gpus_t mine = {.node_rank = dpr_comm_node_rank(comm),
-                            .node_size = dpr_comm_node_size(comm)};
+                            .node_size = dpr_comm_node_size(comm),
+                            .node = node_number()};
     char option[64];
     const bool on_host = is(config->device, "auto") && needs_host(config, option, sizeof option);
     if (!on_host && !is(config->device, "host")) {
         mine.gpus = dpr_cuda_device_count(mine.missing, sizeof mine.missing);
+    }
+    for (int i = 0; i < mine.gpus && i < DPR_NODE_GPUS_MAX; i++) {
+        dpr_cuda_device_pci(i, mine.pci[i], sizeof mine.pci[i]);
     }
     return mine;
 }

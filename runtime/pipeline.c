@@ -2,6 +2,7 @@
  * streams, channels and groups. */
 #include "runtime/pipeline_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,30 @@ static dpr_status_t lay_out_memory(dpr_pipeline_t *pipeline)
     return dpr_memory_of_rank(&parts, pipeline->rank, &pipeline->memory);
 }
 
+/* What the communicator will take of the device once this rank's channels and groups are open. */
+static void find_comm_needs(dpr_pipeline_t *pipeline)
+{
+    const dpr_graph_t *graph = pipeline->train.graph;
+    const int32_t *holders = pipeline->holders;
+    int channels = 0;
+    int groups = graph->ranks > 1 ? 1 : 0; /* of all ranks */
+    for (int32_t c = 0; c < graph->channel_count; c++) {
+        channels += graph->channels[c].source == pipeline->rank ||
+                            graph->channels[c].destination == pipeline->rank
+                        ? 1
+                        : 0;
+    }
+    for (int s = 0; s < graph->stages; s++) { /* one for each other rank with the same stages */
+        bool is_new = holders[2 * s + 1] >= 0 &&
+                      (holders[2 * s] == pipeline->rank || holders[2 * s + 1] == pipeline->rank);
+        for (int t = 0; t < s && is_new; t++) {
+            is_new = holders[2 * t] != holders[2 * s] || holders[2 * t + 1] != holders[2 * s + 1];
+        }
+        groups += is_new ? 1 : 0;
+    }
+    dpr_comm_needs(pipeline->options.comm, channels, groups, &pipeline->comm_needs);
+}
+
 /* Says what is needed, of what, what there is, and which schedules would fit. */
 static dpr_status_t refuse_memory(const dpr_pipeline_t *pipeline, dpr_status_t status,
                                   size_t limit_bytes, const char *limit)
@@ -115,14 +140,19 @@ static dpr_status_t refuse_memory(const dpr_pipeline_t *pipeline, dpr_status_t s
                                     .optimizer = options->optimizer,
                                     .workspace_bytes = workspace_bytes(pipeline)};
     char fitting[1024];
+    char reserve[96] = "";
+    if (status == DPR_ERR_MEMORY && pipeline->comm_needs.device_bytes > 0) {
+        snprintf(reserve, sizeof reserve, " beside about %zu for the %s communicators",
+                 pipeline->comm_needs.device_bytes, dpr_comm_kind(options->comm));
+    }
     dpr_memory_describe_fitting(&spec, limit_bytes, fitting, sizeof fitting);
     return dpr_fail(status,
                     "rank %d cannot hold its part of schedule %s: %zu bytes needed (%zu buffers, "
                     "%zu parameters and gradients, %zu optimizer, %zu batches, %zu the rest), %s "
-                    "%zu; start more ranks, or lower --micro-batch-size, --hidden or --ffn; %s",
+                    "%zu%s; start more ranks, or lower --micro-batch-size, --hidden or --ffn; %s",
                     pipeline->rank, options->program->name, need->total_bytes, need->arena_bytes,
                     need->stage_bytes, need->optimizer_bytes, need->batch_bytes, need->rest_bytes,
-                    limit, limit_bytes, fitting);
+                    limit, limit_bytes, reserve, fitting);
 }
 
 /* Refuses, with the numbers, what the limit does not allow or the device says it cannot hold. */
@@ -135,8 +165,12 @@ static dpr_status_t check_memory(const dpr_pipeline_t *pipeline)
     if (limit > 0 && need > limit) {
         return refuse_memory(pipeline, DPR_ERR_INVALID, limit, "--memory-limit allows");
     }
-    if (info.memory_bytes > 0 && need > info.memory_bytes) {
-        return refuse_memory(pipeline, DPR_ERR_MEMORY, info.memory_bytes, "its device has free");
+    const size_t reserve = pipeline->comm_needs.device_bytes;
+    if (info.memory_bytes > 0 &&
+        (reserve >= info.memory_bytes || need > info.memory_bytes - reserve)) {
+        return refuse_memory(pipeline, DPR_ERR_MEMORY,
+                             reserve < info.memory_bytes ? info.memory_bytes - reserve : 0,
+                             "its device has free");
     }
     return DPR_OK;
 }
@@ -270,7 +304,17 @@ static dpr_status_t plan_local(dpr_pipeline_t *pipeline)
     pipeline->label_stride = (size_t)options->model.micro_batch_size;
     pipeline->stats_count = stages + 2 * (size_t)options->program->micro_batches;
     DPR_TRY(lay_out_memory(pipeline));
+    find_comm_needs(pipeline);
     return check_memory(pipeline);
+}
+
+/* Before the first product: its plan depends on this. Groups sum in the compute stream's order, so
+ * none of their operations runs beside a product. */
+static dpr_status_t leave_to_transfers(dpr_pipeline_t *pipeline)
+{
+    dpr_kernels_t *kernels = pipeline->options.kernels;
+    return kernels->leave != NULL ? kernels->leave(kernels, pipeline->comm_needs.multiprocessors)
+                                  : DPR_OK;
 }
 
 /* Everything on this rank alone: what can fail here must be known before channels are opened. */
@@ -279,6 +323,7 @@ static dpr_status_t create_local(dpr_pipeline_t *pipeline)
     DPR_TRY(pipeline_create_streams(pipeline));
     DPR_TRY(allocate(pipeline));
     DPR_TRY(create_stages(pipeline));
+    DPR_TRY(leave_to_transfers(pipeline));
     return dpr_device_memory_on_host(pipeline->options.device) ? DPR_OK
                                                                : pipeline_warm_up(pipeline);
 }

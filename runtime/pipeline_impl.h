@@ -59,6 +59,7 @@ struct dpr_pipeline {
     play_t eval;
     void *arena_base;
     dpr_pipeline_memory_t memory;
+    dpr_comm_needs_t comm_needs; /* of this rank's channels and groups */
 
     bool has_second;
     dpr_stream_t *compute;

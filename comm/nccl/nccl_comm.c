@@ -12,9 +12,7 @@
 #include "comm/nccl/nccl_impl.h"
 #include "comm/nccl/nccl_testing.h"
 
-enum { PATIENCE_SEC = 120, PAUSE_NS = 50 * 1000 };
-
-static const double stuck_sec = 1.0; /* an enqueuing thread that is inside for longer is stuck */
+enum { PATIENCE_SEC = 120, ABORT_PATIENCE_SEC = 10, PAUSE_NS = 50 * 1000 };
 
 dpr_status_t dpr_nccl_check(int rank, ncclResult_t result, const char *call, const char *what)
 {
@@ -102,30 +100,12 @@ static dpr_status_t check(dpr_comm_t *base)
     return status;
 }
 
-/* Nobody enters any more; who is inside comes out soon, or is stuck there until the abort. */
-static void await_outside(const dpr_nccl_link_t *link)
-{
-    const double since_sec = dpr_nccl_now_sec();
-    while (atomic_load(&link->inside) != 0 && dpr_nccl_now_sec() - since_sec < stuck_sec) {
-        dpr_nccl_pause();
-    }
-}
-
 static void interrupt(dpr_comm_t *base)
 {
     dpr_comm_nccl_t *comm = dpr_comm_nccl(base);
     atomic_store(&comm->interrupted, true);
-    if (comm->ordinal >= 0) {
-        (void)dpr_cuda_enter(comm->ordinal);
-    }
     pthread_mutex_lock(&comm->lock);
-    for (dpr_nccl_link_t *link = comm->links.next; link != &comm->links; link = link->next) {
-        atomic_store(&link->aborted, true);
-    }
-    for (dpr_nccl_link_t *link = comm->links.next; link != &comm->links; link = link->next) {
-        await_outside(link);
-        dpr_nccl_link_abort(link);
-    }
+    dpr_nccl_abort_links(comm, NULL);
     pthread_mutex_unlock(&comm->lock);
 }
 
@@ -161,22 +141,25 @@ static void free_links(dpr_comm_nccl_t *comm)
 
 /* Where something was left open on any rank, one side may have operations under way that the other
  * never enqueued, and an orderly end would wait for it: then all abort. */
+static void end_links(dpr_comm_nccl_t *comm)
+{
+    const dpr_status_t mine = left_open(comm) || comm->stuck ? DPR_ERR_COMM : DPR_OK;
+    if (!atomic_load(&comm->interrupted) && dpr_comm_agree(comm->bootstrap, mine, NULL) == DPR_OK) {
+        destroy_links(comm);
+    } else {
+        interrupt(&comm->base); /* once more only waits for who is at it */
+    }
+    free_links(comm);
+}
+
 static void destroy(dpr_comm_t *base)
 {
     dpr_comm_nccl_t *comm = dpr_comm_nccl(base);
-    const dpr_status_t mine = left_open(comm) ? DPR_ERR_COMM : DPR_OK;
     if (comm->ordinal >= 0) {
         (void)dpr_cuda_enter(comm->ordinal);
     }
-    if (!atomic_load(&comm->interrupted)) { /* else all are aborted, and others may not come */
-        if (dpr_comm_agree(comm->bootstrap, mine, NULL) == DPR_OK) {
-            destroy_links(comm);
-        } else {
-            interrupt(base);
-        }
-    }
-    free_links(comm);
-    if (comm->ordinal >= 0) {
+    end_links(comm);
+    if (comm->ordinal >= 0 && !comm->stuck) {
         (void)DPR_CUDA(cudaStreamDestroy(comm->stream));
         (void)DPR_CUDA(cudaFree(comm->scratch));
     }
@@ -200,6 +183,7 @@ static const dpr_comm_ops_t nccl_ops = {
     .measure_link = dpr_nccl_measure_link,
     .check = check,
     .interrupt = interrupt,
+    .needs = dpr_nccl_needs,
     .describe = describe,
     .abort = abort_job,
 };
@@ -207,6 +191,10 @@ static const dpr_comm_ops_t nccl_ops = {
 dpr_status_t dpr_comm_nccl_create(dpr_comm_t *bootstrap, int ctas, dpr_comm_t **comm)
 {
     dpr_comm_nccl_t *created;
+    int version = 0;
+    DPR_TRY(
+        dpr_nccl_check(bootstrap->rank, ncclGetVersion(&version), "ncclGetVersion", "this node"));
+    DPR_TRY(dpr_nccl_check_version(version));
     DPR_TRY(dpr_calloc(1, sizeof *created, &created));
     created->base = (dpr_comm_t){.ops = &nccl_ops,
                                  .rank = bootstrap->rank,
@@ -214,8 +202,9 @@ dpr_status_t dpr_comm_nccl_create(dpr_comm_t *bootstrap, int ctas, dpr_comm_t **
                                  .node_rank = bootstrap->node_rank,
                                  .node_size = bootstrap->node_size};
     created->bootstrap = bootstrap;
-    created->ctas = ctas;
+    created->ctas = ctas > 0 ? ctas : DPR_COMM_NCCL_CTAS;
     created->patience_sec = PATIENCE_SEC;
+    created->abort_patience_sec = ABORT_PATIENCE_SEC;
     created->ordinal = -1;
     created->links.next = &created->links;
     created->links.previous = &created->links;
@@ -227,4 +216,9 @@ dpr_status_t dpr_comm_nccl_create(dpr_comm_t *bootstrap, int ctas, dpr_comm_t **
 void dpr_comm_nccl_set_patience(dpr_comm_t *comm, double sec)
 {
     dpr_comm_nccl(comm)->patience_sec = sec;
+}
+
+void dpr_comm_nccl_set_abort_patience(dpr_comm_t *comm, double sec)
+{
+    dpr_comm_nccl(comm)->abort_patience_sec = sec;
 }

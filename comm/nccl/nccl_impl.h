@@ -11,6 +11,9 @@
  * interrupts. `lock` guards the list and every handle's life; the enqueuing thread takes no lock
  * but counts itself `inside`, and interrupting waits for it to come out before the handle goes
  * (unless it is stuck in NCCL: then aborting is what frees it).
+ *
+ * Files: nccl_comm.c the table, nccl_link.c channels and groups, nccl_room.c what a GPU has room
+ * for, nccl_open.c making a communicator, nccl_abort.c ending it by force, nccl_measure.c links.
  */
 #ifndef DPR_COMM_NCCL_NCCL_IMPL_H
 #define DPR_COMM_NCCL_NCCL_IMPL_H
@@ -51,8 +54,9 @@ typedef struct dpr_nccl_link {
 struct dpr_comm_nccl {
     dpr_comm_t base;
     dpr_comm_t *bootstrap;
-    int ctas;
-    double patience_sec; /* with a peer that does not come: opening, measuring */
+    int ctas;                  /* of each communicator, at least 1 */
+    double patience_sec;       /* with a peer that does not come: opening, measuring */
+    double abort_patience_sec; /* with ncclCommAbort */
 
     int ordinal; /* the GPU that these two are on; -1: none yet */
     void *scratch;
@@ -60,6 +64,7 @@ struct dpr_comm_nccl {
 
     pthread_mutex_t lock;
     dpr_nccl_link_t links; /* head of the list */
+    bool stuck;            /* an abort has not come back: the GPU must not be waited for */
     atomic_bool interrupted;
 };
 
@@ -98,6 +103,25 @@ typedef struct dpr_nccl_wait {
 dpr_status_t dpr_nccl_await_stream(const dpr_nccl_wait_t *wait, ncclComm_t handle,
                                    cudaStream_t stream);
 
+/* nccl_abort.c */
+
+/* Aborts a communicator on comm's GPU; false where NCCL has not come back in time, and is left
+ * to it. */
+bool dpr_nccl_abort(const dpr_comm_nccl_t *comm, ncclComm_t handle);
+/* Under comm->lock: marks the streams that have operations under way and aborts `only`'s
+ * communicator, or all together (NULL). Sets comm->stuck where NCCL does not come back in time. */
+void dpr_nccl_abort_links(dpr_comm_nccl_t *comm, dpr_nccl_link_t *only);
+
+/* nccl_room.c */
+
+/* Whether this NCCL can do what is needed of it; `version` as ncclGetVersion has it. Errors:
+ * DPR_ERR_UNSUPPORTED. */
+dpr_status_t dpr_nccl_check_version(int version);
+/* Whether the GPU has room for one more link of this rank beside those that are open. Errors:
+ * DPR_ERR_UNSUPPORTED, with the way out. */
+dpr_status_t dpr_nccl_check_room(const dpr_comm_nccl_t *comm, const dpr_nccl_link_t *link);
+void dpr_nccl_needs(const dpr_comm_t *comm, int channels, int groups, dpr_comm_needs_t *needs);
+
 /* nccl_link.c */
 dpr_status_t dpr_nccl_channel_open(dpr_comm_t *comm, int source, int destination, size_t max_bytes,
                                    dpr_comm_channel_t **channel);
@@ -112,8 +136,6 @@ void dpr_nccl_group_close(dpr_comm_group_t *group);
 dpr_status_t dpr_nccl_group_allreduce_sum(dpr_comm_group_t *group, void *buffer, size_t count,
                                           dpr_element_t element, double cost_sec,
                                           dpr_stream_t *stream);
-/* Under comm->lock: marks the stream that has operations under way and aborts. */
-void dpr_nccl_link_abort(dpr_nccl_link_t *link);
 
 /* nccl_measure.c */
 dpr_status_t dpr_nccl_measure_link(dpr_comm_t *comm, int peer, size_t bytes, int rounds,

@@ -6,7 +6,7 @@
  *
  *      the leader (the source, the lowest member)     ncclGetUniqueId
  *      all       all-gather over the bootstrap: who is on which GPU of which node, whether each is
- *                ready, and the leader's id
+ *                ready and has room (nccl_room.c), and the leader's id
  *      members   make the communicator together (nccl_open.c)
  *      all       agree; where one failed, the others abort theirs: an orderly end would wait for it
  *
@@ -64,10 +64,15 @@ free_scratch:
     return status;
 }
 
-static void fill_place(dpr_comm_nccl_t *comm, bool leads, place_t *place)
+/* `link` is NULL where the rank takes no part. */
+static void fill_place(dpr_comm_nccl_t *comm, bool leads, const dpr_nccl_link_t *link,
+                       place_t *place)
 {
     dpr_device_info_t info;
     place->status = prepare(comm);
+    if (place->status == DPR_OK && link != NULL) {
+        place->status = dpr_nccl_check_room(comm, link);
+    }
     if (place->status == DPR_OK && leads) {
         place->status = dpr_nccl_check(comm->base.rank, ncclGetUniqueId(&place->id),
                                        "ncclGetUniqueId", "this node");
@@ -120,12 +125,13 @@ static dpr_status_t check_places(const dpr_comm_nccl_t *comm, const place_t *pla
 }
 
 /* All ranks: checks where everybody is, and gets the id that `leader` made. */
-static dpr_status_t exchange_places(dpr_comm_nccl_t *comm, int leader, ncclUniqueId *id)
+static dpr_status_t exchange_places(dpr_comm_nccl_t *comm, int leader, const dpr_nccl_link_t *link,
+                                    ncclUniqueId *id)
 {
     place_t mine = {.status = DPR_OK};
     place_t *all;
     DPR_TRY(dpr_calloc((size_t)comm->base.size, sizeof *all, &all));
-    fill_place(comm, comm->base.rank == leader, &mine);
+    fill_place(comm, comm->base.rank == leader, link, &mine);
     dpr_status_t status = dpr_comm_allgather(comm->bootstrap, &mine, sizeof mine, all);
     if (status == DPR_OK) {
         status = check_places(comm, all);
@@ -151,13 +157,13 @@ static dpr_status_t open_link(dpr_comm_nccl_t *comm, int leader, dpr_nccl_link_t
 {
     ncclUniqueId id;
     dpr_status_t status;
-    DPR_TRY_GOTO(exchange_places(comm, leader, &id), free_link);
+    DPR_TRY_GOTO(exchange_places(comm, leader, link, &id), free_link);
     if (link != NULL && link->members > 1) {
         status = dpr_nccl_link_connect(link, &id);
     }
     const dpr_status_t agreed = dpr_comm_agree(comm->bootstrap, status, NULL);
     if (agreed != DPR_OK && link != NULL && link->handle != NULL) {
-        (void)ncclCommAbort(link->handle);
+        comm->stuck = !dpr_nccl_abort(comm, link->handle) || comm->stuck;
     }
     DPR_TRY_GOTO(status != DPR_OK ? status : agreed, free_link);
     if (link != NULL) {
@@ -212,20 +218,6 @@ dpr_status_t dpr_nccl_group_open(dpr_comm_t *base, const int *ranks, int count,
     DPR_TRY(open_link(comm, ranks[0], link));
     *group = link != NULL ? &link->base.group : NULL;
     return DPR_OK;
-}
-
-void dpr_nccl_link_abort(dpr_nccl_link_t *link)
-{
-    const uint64_t stream = atomic_load(&link->stream);
-    atomic_store(&link->aborted, true);
-    if (link->handle == NULL) {
-        return;
-    }
-    if (stream != 0) {
-        dpr_cuda_device_fail_stream(link->comm->base.device, stream, DPR_ERR_COMM);
-    }
-    (void)ncclCommAbort(link->handle);
-    link->handle = NULL;
 }
 
 /* Its NCCL communicator stays for now: ending it waits for the other members, who may close theirs

@@ -26,6 +26,7 @@ typedef struct ping_pong {
     int rounds; /* with the warm-up */
     void *buffer;
     cudaEvent_t *events; /* rounds + 1; the leader's */
+    double *results;     /* [2]; until the stream is through, as copies may still use it */
 } ping_pong_t;
 
 static dpr_nccl_link_t *find_channel(dpr_comm_nccl_t *comm, int peer)
@@ -97,19 +98,19 @@ static dpr_status_t play(const ping_pong_t *it, size_t bytes, double *half_sec)
 }
 
 /* The leader's results go to the follower the same way. */
-static dpr_status_t share(const ping_pong_t *it, double results[2])
+static dpr_status_t share(const ping_pong_t *it)
 {
     const size_t bytes = 2 * sizeof(double);
     if (it->leads) {
         DPR_TRY(DPR_CUDA(
-            cudaMemcpyAsync(it->buffer, results, bytes, cudaMemcpyDefault, it->comm->stream)));
+            cudaMemcpyAsync(it->buffer, it->results, bytes, cudaMemcpyDefault, it->comm->stream)));
         DPR_TRY(send(it, bytes));
         return await(it);
     }
     DPR_TRY(receive(it, bytes));
     DPR_TRY(await(it));
-    DPR_TRY(
-        DPR_CUDA(cudaMemcpyAsync(results, it->buffer, bytes, cudaMemcpyDefault, it->comm->stream)));
+    DPR_TRY(DPR_CUDA(
+        cudaMemcpyAsync(it->results, it->buffer, bytes, cudaMemcpyDefault, it->comm->stream)));
     return DPR_CUDA(cudaStreamSynchronize(it->comm->stream));
 }
 
@@ -135,37 +136,52 @@ static void destroy_events(const ping_pong_t *it)
 
 static dpr_status_t run(ping_pong_t *it, size_t bytes, dpr_link_measure_t *measure)
 {
-    double results[2];
     DPR_TRY(create_events(it));
-    DPR_TRY(play(it, SMALL_BYTES, &results[0]));
-    DPR_TRY(play(it, bytes, &results[1]));
-    DPR_TRY(share(it, results));
-    measure->small_sec = results[0];
-    measure->large_sec = results[1];
+    DPR_TRY(play(it, SMALL_BYTES, &it->results[0]));
+    DPR_TRY(play(it, bytes, &it->results[1]));
+    DPR_TRY(share(it));
+    measure->small_sec = it->results[0];
+    measure->large_sec = it->results[1];
     return DPR_OK;
 }
 
+static dpr_status_t create_memory(ping_pong_t *it, size_t bytes)
+{
+    const size_t least = 2 * sizeof(double);
+    dpr_status_t status;
+    DPR_TRY(dpr_calloc(2, sizeof *it->results, &it->results));
+    DPR_TRY_GOTO(DPR_CUDA(cudaMalloc(&it->buffer, bytes > least ? bytes : least)), free_results);
+    return DPR_OK;
+
+free_results:
+    free(it->results);
+    return status;
+}
+
 /* A failure leaves the two sides out of step: the channel is of no more use then, and its
- * operations must not outlive the buffer. */
+ * operations must not outlive their memory. */
 static dpr_status_t measure_channel(dpr_comm_nccl_t *comm, dpr_nccl_link_t *link, size_t bytes,
                                     int rounds, dpr_link_measure_t *measure)
 {
-    const size_t least = 2 * sizeof(double);
     ping_pong_t it = {
         .comm = comm, .link = link, .peer = 1 - link->me, .rounds = WARM_UP_ROUNDS + rounds};
     const int other = link->me == 0 ? link->base.channel.destination : link->base.channel.source;
     it.leads = comm->base.rank < other;
     DPR_TRY(dpr_cuda_enter(comm->ordinal));
-    DPR_TRY(DPR_CUDA(cudaMalloc(&it.buffer, bytes > least ? bytes : least)));
+    DPR_TRY(create_memory(&it, bytes));
     const dpr_status_t status = run(&it, bytes, measure);
     if (status != DPR_OK) {
         pthread_mutex_lock(&comm->lock);
-        dpr_nccl_link_abort(link);
+        dpr_nccl_abort_links(comm, link);
         pthread_mutex_unlock(&comm->lock);
+        if (comm->stuck) { /* what the GPU may still use stays */
+            return status;
+        }
         (void)cudaStreamSynchronize(comm->stream);
         (void)cudaGetLastError(); /* what failed is known */
     }
     destroy_events(&it);
+    free(it.results);
     const dpr_status_t freed = DPR_CUDA(cudaFree(it.buffer));
     return status != DPR_OK ? status : freed;
 }

@@ -9,8 +9,8 @@
  *   - ncclCommInitRankConfig, which waits for all members;
  *   - the first operation, in which NCCL connects the two sides: it blocks the enqueuing thread
  *     until the other side does the same. In the step loop, where ranks enqueue in different
- * orders, that would be a deadlock. So a message is taken through every channel, and a sum through
- * every group, at opening, which all ranks do in one order.
+ *     orders, that would be a deadlock. So a message is taken through every channel, and a sum
+ *     through every group, at opening, which all ranks do in one order.
  *
  * (A group's sum of another size may be connected anew, where NCCL then chooses another algorithm.
  * Its members wait for each other in that one call, which is safe as long as ranks enqueue the
@@ -94,10 +94,8 @@ static dpr_status_t init(connecting_t *it)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 1;
-    if (it->ctas > 0) {
-        config.minCTAs = it->ctas;
-        config.maxCTAs = it->ctas;
-    }
+    config.minCTAs = it->ctas;
+    config.maxCTAs = it->ctas;
     return dpr_nccl_check(it->rank,
                           ncclCommInitRankConfig(&it->handle, it->members, it->id, it->me, &config),
                           "ncclCommInitRankConfig", it->what);
@@ -223,15 +221,16 @@ static bool await_over(connecting_t *it, double patience_sec, const atomic_bool 
 }
 
 /* True where the thread has come to its end after all. */
-static bool give_up(connecting_t *it)
+static bool give_up(connecting_t *it, const dpr_comm_nccl_t *comm)
 {
     atomic_store(&it->given_up, true);
     pthread_mutex_lock(&it->lock);
-    if (it->warming) {
-        it->aborted = true;
-        (void)ncclCommAbort(it->handle);
-    }
+    it->aborted = it->warming;
+    const ncclComm_t handle = it->aborted ? it->handle : NULL;
     pthread_mutex_unlock(&it->lock);
+    if (handle != NULL) {
+        (void)dpr_nccl_abort(comm, handle); /* frees the thread inside the call */
+    }
     uint32_t state = STATE_RUNNING;
     return await_over(it, grace_sec, NULL) ||
            !atomic_compare_exchange_strong(&it->state, &state, STATE_LEFT);
@@ -271,7 +270,7 @@ dpr_status_t dpr_nccl_link_connect(dpr_nccl_link_t *link, const ncclUniqueId *id
         return dpr_fail(DPR_ERR_SYSTEM, "rank %d: cannot start a thread to open %s: %s",
                         comm->base.rank, link->what, strerror(error));
     }
-    if (await_over(it, comm->patience_sec, &comm->interrupted) || give_up(it)) {
+    if (await_over(it, comm->patience_sec, &comm->interrupted) || give_up(it, comm)) {
         return finish(link, it, thread);
     }
     (void)pthread_detach(thread);

@@ -8,4 +8,7 @@
  */
 void dpr_comm_nccl_set_patience(dpr_comm_t *comm, double sec);
 
+/* The same for NCCL to abort. */
+void dpr_comm_nccl_set_abort_patience(dpr_comm_t *comm, double sec);
+
 #endif

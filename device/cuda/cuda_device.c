@@ -141,6 +141,11 @@ static void read_pci(int ordinal, char *pci, int size)
     }
 }
 
+void dpr_cuda_device_pci(int ordinal, char *pci, size_t size)
+{
+    read_pci(ordinal, pci, (int)size);
+}
+
 static void info(const dpr_device_t *device, dpr_device_info_t *info)
 {
     const dpr_cuda_device_t *self = dpr_cuda_device(device);

@@ -23,3 +23,10 @@ int dpr_cuda_device_count(char *reason, size_t size)
 void dpr_cuda_environment(void)
 {
 }
+
+void dpr_cuda_device_pci(int ordinal, char *pci, size_t size)
+{
+    (void)ordinal;
+    (void)size;
+    pci[0] = '\0';
+}

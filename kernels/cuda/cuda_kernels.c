@@ -85,6 +85,19 @@ free_lane:
     return status;
 }
 
+/* Plans made for another number are kept, and found again if it comes back. At least one is left,
+ * since a target of 0 would mean all. */
+static dpr_status_t leave(dpr_kernels_t *kernels, int multiprocessors)
+{
+    cuda_kernels_t *self = (cuda_kernels_t *)kernels;
+    const int ordinal = dpr_cuda_device_ordinal(self->device);
+    int all;
+    DPR_TRY(DPR_CUDA(cudaDeviceGetAttribute(&all, cudaDevAttrMultiProcessorCount, ordinal)));
+    const int rest = multiprocessors < all ? all - multiprocessors : 1;
+    self->products.multiprocessors = multiprocessors > 0 ? rest : 0;
+    return DPR_OK;
+}
+
 static void destroy(dpr_kernels_t *kernels)
 {
     cuda_kernels_t *self = (cuda_kernels_t *)kernels;
@@ -132,6 +145,7 @@ dpr_status_t dpr_cuda_kernels_create(dpr_device_t *device, dpr_dtype_t dtype,
         .workspace_bytes = self->products.workspace_bytes + DPR_CUDA_SCRATCH_BYTES,
         .destroy = destroy,
         .prepare = prepare,
+        .leave = leave,
         .convert = dpr_cuda_convert,
         .layernorm_forward = dpr_cuda_layernorm_forward,
         .layernorm_backward_input = dpr_cuda_layernorm_backward_input,

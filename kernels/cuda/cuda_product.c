@@ -15,6 +15,10 @@
  * leading dimension of aux is a multiple of 8; a bias has D's type, a bias gradient, too; pointers
  * of bias and aux are set before the heuristic is asked, because their alignment counts.
  *
+ * Multiprocessors: transfers hold some while products run, and a product that is cut for all of
+ * them would wait for a second wave. CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET tells the heuristic how
+ * many are left; its default of 0 is the device's number (cublasLt.h).
+ *
  * Same bits: the heuristic is deterministic, and so is every algorithm but for the order in which a
  * split product is reduced. Only the separate reduction in the compute type is allowed: it has a
  * fixed order, and no partial sum is rounded to the output's type.
@@ -36,6 +40,7 @@ typedef struct plan_key {
     int32_t m;
     int32_t n;
     int32_t k;
+    int32_t multiprocessors; /* of the products: 0: all */
     uint8_t transpose_a;
     uint8_t transpose_b;
     uint8_t float_output;
@@ -50,7 +55,7 @@ typedef struct plan_key {
     uint8_t used;
 } plan_key_t;
 
-_Static_assert(sizeof(plan_key_t) == 24, "plan keys must have no padding");
+_Static_assert(sizeof(plan_key_t) == 28, "plan keys must have no padding");
 
 typedef struct plan {
     plan_key_t key;
@@ -136,11 +141,12 @@ static uint8_t alignment_of(const void *pointer)
     return power;
 }
 
-static plan_key_t key_of(const dpr_cuda_product_t *p)
+static plan_key_t key_of(const dpr_cuda_products_t *products, const dpr_cuda_product_t *p)
 {
     return (plan_key_t){.m = p->m,
                         .n = p->n,
                         .k = p->k,
+                        .multiprocessors = products->multiprocessors,
                         .transpose_a = p->transpose_a,
                         .transpose_b = p->transpose_b,
                         .float_output = p->float_output,
@@ -208,6 +214,9 @@ static dpr_status_t describe(const dpr_cuda_products_t *products, const dpr_cuda
     SET_OPERATION(plan, TRANSA, transpose_a);
     SET_OPERATION(plan, TRANSB, transpose_b);
     SET_OPERATION(plan, EPILOGUE, epilogue);
+    if (products->multiprocessors > 0) {
+        SET_OPERATION(plan, SM_COUNT_TARGET, products->multiprocessors);
+    }
     if (product->aux != NULL) {
         const int64_t leading = product->n;
         SET_OPERATION(plan, EPILOGUE_AUX_LD, leading);
@@ -291,7 +300,7 @@ static dpr_status_t find_plan(const dpr_cuda_products_t *products,
                               const dpr_cuda_product_t *product, dpr_cuda_plans_t *plans,
                               plan_t **found)
 {
-    const plan_key_t key = key_of(product);
+    const plan_key_t key = key_of(products, product);
     plan_set_t *set = &plans->set[hash_of(&key) % SETS];
     for (int i = 0; i < WAYS; i++) {
         if (memcmp(&set->way[i].key, &key, sizeof key) == 0) {

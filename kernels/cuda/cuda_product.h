@@ -47,7 +47,8 @@ typedef struct dpr_cuda_product {
 typedef struct dpr_cuda_products {
     cublasLtHandle_t handle;
     dpr_dtype_t dtype;
-    size_t workspace_bytes; /* of every lane */
+    size_t workspace_bytes;  /* of every lane */
+    int32_t multiprocessors; /* to target; 0: all that the device has */
 } dpr_cuda_products_t;
 
 /* For the current device. Errors: DPR_ERR_DEVICE. */

@@ -58,7 +58,7 @@ is cuda_graph true 'the report says so'
 is parameters_hash "^$plain\$" 'a recorded step computes the same bits'
 
 run 60 mpirun -np 9 "$train" "${small[@]}" --schedule 1f1b --blocks 9 --device cuda
-expect 2 'rank 0 sees 8 and 9 ranks.*at most 8 ranks.*--comm mpi' 'more ranks than GPUs with NCCL'
+expect 2 'the 9 ranks on the node of rank 8 see 8 GPUs.*at most 8 ranks.*--comm mpi' 'more ranks than GPUs with NCCL'
 expect_once 'rank [0-9]+: error' 'more ranks than GPUs with NCCL: said once'
 run 60 mpirun -np 2 "$train" "${small[@]}" --schedule 1f1b --device cuda --comm mpi --cuda-graph
 expect 2 '--cuda-graph cannot record transfers by MPI' 'a recorded step with MPI'

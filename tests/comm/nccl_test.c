@@ -1,7 +1,8 @@
 /*
  * What the NCCL backend does beyond the contract of the seam (comm_contract.c), over the stand-in:
  * where it may be used, what a watchdog does, measuring, and every call of CUDA and NCCL failing
- * once on one rank.
+ * once on one rank. What a GPU has room for is in nccl_room_test.c, aborts that could hang are in
+ * nccl_abort_test.c.
  */
 #include <pthread.h>
 #include <setjmp.h>

@@ -424,6 +424,8 @@ ncclResult_t nccl_find_ready(ncclComm_t handle, const char *function, ncclComm_t
 bool nccl_in_group(void);
 void nccl_group_fail(ncclResult_t error);
 ncclResult_t nccl_group_add_init(ncclComm_t comm, ncclComm_t *handle);
+void nccl_group_add_abort(int device);
+void nccl_abort_settle(int device); /* locked: what aborting waits for */
 /* Locked: waits for the others of a blocking initialisation. */
 ncclResult_t nccl_init_settle(ncclComm_t comm, ncclComm_t *handle);
 
@@ -458,6 +460,14 @@ bool standin_inside_operation(void);
 bool standin_operation_fails(const char *what, int *error); /* "async:what" */
 void inject_reset(void);
 void standin_configure(const standin_options_t *options); /* locked */
+
+/* ---- calls that order work (omit.c) ---- */
+
+/* Locked, when a call is known to be a right one: whether it is the one to be left out. `event` is
+ * NULL where the call has none. */
+bool omit_call(const char *function, const struct CUstream_st *stream,
+               const struct CUevent_st *event);
+void omit_reset(void); /* locked */
 
 #define ENTER(function)                                                                            \
     do {                                                                                           \

@@ -88,6 +88,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t descriptor,
         return set(&operation->bias, sizeof(void *), value, bytes, function, attribute);
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
         return set(&operation->aux, sizeof(void *), value, bytes, function, attribute);
+    case CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET:
+        return set(&operation->multiprocessors, 4, value, bytes, function, attribute);
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
         return set(&operation->aux_leading, 8, value, bytes, function, attribute);
     default:

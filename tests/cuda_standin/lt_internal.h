@@ -23,6 +23,8 @@ typedef struct lt_operation {
     int32_t transpose_b;
     uint32_t epilogue;
     int64_t aux_leading;
+    int32_t multiprocessors; /* 0: all */
+    int32_t unused;          /* no padding: it is hashed */
     void *bias;
     void *aux;
 } lt_operation_t;

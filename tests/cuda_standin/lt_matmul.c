@@ -5,10 +5,14 @@
  * reduction says.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "internal.h"
 #include "lt_internal.h"
+#include "lt_standin.h"
+
+static atomic_int latest_multiprocessors;
 
 typedef struct matrix {
     void *data;
@@ -262,6 +266,11 @@ static matrix_t matrix_of(const void *data, const lt_layout_t *layout, int32_t t
                       .transposed = transpose == CUBLAS_OP_T};
 }
 
+int standin_lt_multiprocessors(void)
+{
+    return atomic_load(&latest_multiprocessors);
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
                               const void *alpha, const void *a, cublasLtMatrixLayout_t a_layout,
                               const void *b, cublasLtMatrixLayout_t b_layout, const void *beta,
@@ -305,6 +314,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     lt_counted(o->epilogue != CUBLASLT_EPILOGUE_DEFAULT);
+    atomic_store(&latest_multiprocessors, (int)o->multiprocessors);
     return standin_enqueue(stream, function, run, &product, sizeof(product)) == cudaSuccess
                ? CUBLAS_STATUS_SUCCESS
                : CUBLAS_STATUS_EXECUTION_FAILED;

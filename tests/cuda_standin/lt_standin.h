@@ -32,6 +32,9 @@ void standin_lt_allow(bool epilogues, bool products);
 /* Products run with an epilogue, and without, since the last standin_lt_allow. */
 void standin_lt_count(unsigned long *with_epilogue, unsigned long *without);
 
+/* How many multiprocessors the latest product was to target; 0: all. */
+int standin_lt_multiprocessors(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -298,6 +298,27 @@ ncclResult_t nccl_find(ncclComm_t handle, const char *function, ncclComm_t *comm
     return *comm != NULL ? ncclSuccess : ncclInvalidArgument;
 }
 
+/*
+ * Locked. Aborting frees memory of the device, which waits for all that runs there, other
+ * communicators' operations too (NVIDIA/nccl, pull request 564): outside a group at once, in one
+ * when all of its communicators have been told, at its end.
+ */
+void nccl_abort_settle(int device)
+{
+    for (clique_t *clique = cliques; clique != NULL;) {
+        ncclComm_t busy = NULL;
+        for (int rank = 0; rank < clique->ranks && busy == NULL; rank++) {
+            ncclComm_t comm = clique->comms[rank];
+            const bool waits = comm != NULL && comm->device == device && comm->first != NULL;
+            busy = waits && !comm->aborted ? comm : NULL;
+        }
+        if (busy != NULL) {
+            wait_on(&busy->sleepers);
+        }
+        clique = busy != NULL ? cliques : clique->next; /* anything may have changed */
+    }
+}
+
 /* Made to fail, these have released the communicator (without waiting for the others). */
 static ncclResult_t end(ncclComm_t handle, const char *function, bool abort, bool release)
 {
@@ -309,6 +330,13 @@ static ncclResult_t end(ncclComm_t handle, const char *function, bool abort, boo
         if (abort || verdict != ncclSuccess) {
             nccl_abort_operations(comm);
             leave(comm);
+            if (!abort || verdict != ncclSuccess) {
+                /* released by the failure */
+            } else if (nccl_in_group()) {
+                nccl_group_add_abort(comm->device);
+            } else {
+                nccl_abort_settle(comm->device);
+            }
         } else if (release || blocks(comm)) {
             depart(comm);
         } else {

@@ -15,6 +15,8 @@ typedef struct group {
         ncclComm_t *handle;
     } inits[MAX_INITS];
     int inits_count;
+    bool aborts;
+    int abort_device;
 } group_t;
 
 static _Thread_local group_t group;
@@ -40,6 +42,12 @@ ncclResult_t nccl_group_add_init(ncclComm_t comm, ncclComm_t *handle)
     group.inits[group.inits_count].handle = handle;
     group.inits_count++;
     return ncclSuccess;
+}
+
+void nccl_group_add_abort(int device)
+{
+    group.aborts = true;
+    group.abort_device = device;
 }
 
 /* ---- the group's end ---- */
@@ -144,6 +152,9 @@ static ncclResult_t finish(ncclResult_t error)
         error = result == ncclInProgress ? ncclSuccess : result;
     }
     discard();
+    if (group.aborts) {
+        nccl_abort_settle(group.abort_device);
+    }
     group = (group_t){.depth = 0};
     return error == ncclSuccess && in_progress ? ncclInProgress : error;
 }

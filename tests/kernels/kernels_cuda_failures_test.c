@@ -66,6 +66,9 @@ static dpr_status_t run_sequence(const sequence_t *s)
     DPR_TRY(dpr_cuda_kernels_create(s->device, DPR_DTYPE_FP32, &kernels));
     dpr_status_t status = kernels->prepare(kernels, s->stream);
     if (status == DPR_OK) {
+        status = kernels->leave(kernels, 8);
+    }
+    if (status == DPR_OK) {
         status = run_products(kernels, s);
     }
     if (status == DPR_OK) {

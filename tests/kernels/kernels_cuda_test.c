@@ -208,6 +208,25 @@ static void the_workspace_suits_the_gpu(void **state)
     standin_reset(NULL);
 }
 
+/* A product is cut for the multiprocessors that are left; each number has plans of its own, so what
+ * was planned for another is neither used nor lost. */
+static void products_are_told_what_is_left_to_them(void **state)
+{
+    (void)state;
+    static const int taken[] = {0, 20, 20, 0, 1000};
+    static const int targets[] = {0, 112, 112, 0, 1}; /* of 132; at least one */
+    static const unsigned long planned[] = {1, 1, 0, 0, 1};
+    fixture_t *f = *state;
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+        const unsigned long before = standin_calls("cublasLtMatmulAlgoGetHeuristic");
+        REQUIRE(f->kernels->leave(f->kernels, taken[i]));
+        forward(f, f->stream, 24, 40, 56); /* a shape of its own */
+        assert_int_equal(standin_lt_multiprocessors(), targets[i]);
+        assert_int_equal(standin_calls("cublasLtMatmulAlgoGetHeuristic") - before, planned[i]);
+    }
+    REQUIRE(f->kernels->leave(f->kernels, 0));
+}
+
 /* One stream's share of a step, from a thread of its own. */
 typedef struct share {
     fixture_t *f;
@@ -413,6 +432,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(aligned_products_come_with_epilogues_and_others_without),
         cmocka_unit_test(the_alignment_of_every_buffer_counts),
         cmocka_unit_test(a_plan_is_made_once),
+        cmocka_unit_test(products_are_told_what_is_left_to_them),
         cmocka_unit_test(more_shapes_than_plans_replace_each_other),
         cmocka_unit_test(without_any_algorithm_the_shape_is_named),
         cmocka_unit_test(a_stream_must_be_prepared),

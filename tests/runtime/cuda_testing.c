@@ -27,7 +27,7 @@ void cuda_run(const rig_config_t *config, uint64_t seed, bool quiet, double dead
 {
     const standin_options_t options = {.seed = seed,
                                        .devices = config->program->ranks,
-                                       .memory_bytes = (size_t)256 << 20,
+                                       .memory_bytes = (size_t)2 << 30, /* and for NCCL */
                                        .deadlock_sec = deadlock_sec,
                                        .compute_major = 8, /* 4 MiB of workspace, not 32 */
                                        .quiet = quiet};

@@ -1,7 +1,8 @@
 /*
  * Which device and transport a run takes, of what is asked for and what every rank finds: auto
- * takes GPUs only where all ranks have one of their own, NCCL is never given a shared GPU, MPI may
- * share them, and what the choice cannot do is refused with the option and the way out.
+ * takes GPUs only where all ranks have one of their own, whichever of them each sees, NCCL is never
+ * given a shared GPU, MPI may share them, and what the choice cannot do is refused with the option
+ * and the way out.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,12 +19,22 @@
 
 enum { MAX_RANKS = 8 };
 
-/* `count` ranks, `per_node` to a node, that each see `gpus`. */
+/* The rank sees, as its GPU `ordinal`, number `gpu` of its node. */
+static void show_gpu(dpr_rank_gpus_t *rank, int ordinal, int gpu)
+{
+    snprintf(rank->pci[ordinal], sizeof rank->pci[ordinal], "0000:%02x:00.0", 16 + gpu);
+    rank->gpus = ordinal + 1 > rank->gpus ? ordinal + 1 : rank->gpus;
+}
+
+/* `count` ranks, `per_node` to a node, that each see the `gpus` of their node. */
 static void make_ranks(int count, int per_node, int gpus, dpr_rank_gpus_t *ranks)
 {
     for (int r = 0; r < count; r++) {
-        ranks[r] =
-            (dpr_rank_gpus_t){.node_rank = r % per_node, .node_size = per_node, .gpus = gpus};
+        ranks[r] = (dpr_rank_gpus_t){
+            .node_rank = r % per_node, .node_size = per_node, .node = (uint64_t)(r / per_node)};
+        for (int gpu = 0; gpu < gpus; gpu++) {
+            show_gpu(&ranks[r], gpu, gpu);
+        }
         if (gpus == 0) {
             snprintf(ranks[r].missing, sizeof ranks[r].missing, "no NVIDIA driver");
         }
@@ -97,7 +108,9 @@ static void auto_falls_back_and_says_why(void **state)
     make_ranks(8, 4, 3, ranks); /* one too few */
     choice = decide(&config, ranks, 8, 5);
     assert_true(!choice.is_cuda && choice.fell_back);
-    assert_non_null(strstr(choice.reason, "fewer GPUs (3) than ranks on its node (4)"));
+    assert_non_null(
+        strstr(choice.reason,
+               "fewer GPUs than ranks: the 4 ranks on the node of rank 3 see 3 GPUs between them"));
 
     make_ranks(8, 4, 4, ranks); /* one rank of another node without is enough, for all */
     ranks[6].gpus = 0;
@@ -143,9 +156,94 @@ static void mpi_shares_gpus_and_nccl_does_not(void **state)
     static const char *const comms[] = {"auto", "nccl"};
     for (size_t i = 0; i < 2; i++) {
         const dpr_train_config_t config = config_of("cuda", comms[i]);
-        expect_refusal(&config, ranks, 8, DPR_ERR_UNSUPPORTED,
-                       WORDS("rank 0 sees 3", "8 ranks", "at most 3 ranks", "--comm mpi"));
+        expect_refusal(
+            &config, ranks, 8, DPR_ERR_UNSUPPORTED,
+            WORDS("the 8 ranks on the node of rank 3 see 3 GPUs", "at most 3 ranks", "--comm mpi"));
     }
+}
+
+/* What a launcher that sets CUDA_VISIBLE_DEVICES for each rank shows: one GPU, which all call 0. */
+static void make_shown_one(int count, int per_node, dpr_rank_gpus_t *ranks)
+{
+    make_ranks(count, per_node, 0, ranks);
+    for (int r = 0; r < count; r++) {
+        show_gpu(&ranks[r], 0, r % per_node);
+    }
+}
+
+static void ranks_that_see_one_gpu_each_take_it(void **state)
+{
+    (void)state;
+    static const char *const devices[] = {"auto", "cuda"};
+    dpr_rank_gpus_t ranks[MAX_RANKS];
+    make_shown_one(8, 4, ranks); /* the same addresses on both nodes */
+    for (size_t i = 0; i < 2; i++) {
+        const dpr_train_config_t config = config_of(devices[i], "auto");
+        for (int r = 0; r < 8; r++) {
+            const dpr_device_choice_t choice = decide(&config, ranks, 8, r);
+            assert_true(choice.is_cuda && choice.is_nccl && !choice.fell_back);
+            assert_int_equal(choice.ordinal, 0);
+        }
+    }
+}
+
+static void ranks_that_see_the_same_gpu_share_it_by_mpi_alone(void **state)
+{
+    (void)state;
+    dpr_rank_gpus_t ranks[MAX_RANKS];
+    make_shown_one(4, 4, ranks);
+    show_gpu(&ranks[3], 0, 1); /* rank 1's */
+    const dpr_train_config_t refused = config_of("cuda", "nccl");
+    expect_refusal(&refused, ranks, 4, DPR_ERR_UNSUPPORTED,
+                   WORDS("the 4 ranks on the node of rank 3 see 3 GPUs between them",
+                         "at most 3 ranks", "one of its own", "--comm mpi"));
+    const dpr_train_config_t config = config_of("auto", "auto");
+    const dpr_device_choice_t choice = decide(&config, ranks, 4, 0);
+    assert_true(!choice.is_cuda && choice.fell_back);
+    const dpr_train_config_t shared = config_of("cuda", "mpi");
+    for (int r = 0; r < 4; r++) {
+        const dpr_device_choice_t each = decide(&shared, ranks, 4, r);
+        assert_true(each.is_cuda && !each.is_nccl);
+        assert_int_equal(each.ordinal, 0);
+    }
+}
+
+/* Rank 0 sees both GPUs and rank 1 the first only: rank 0 makes way. */
+static void a_rank_that_sees_more_makes_way(void **state)
+{
+    (void)state;
+    dpr_rank_gpus_t ranks[MAX_RANKS];
+    make_ranks(3, 3, 0, ranks);
+    show_gpu(&ranks[0], 0, 0);
+    show_gpu(&ranks[0], 1, 1);
+    show_gpu(&ranks[1], 0, 1);
+    show_gpu(&ranks[1], 1, 2);
+    show_gpu(&ranks[2], 0, 0);
+    const dpr_train_config_t config = config_of("auto", "auto");
+    assert_int_equal(decide(&config, ranks, 3, 0).ordinal, 1);
+    assert_int_equal(decide(&config, ranks, 3, 1).ordinal, 1);
+    assert_int_equal(decide(&config, ranks, 3, 2).ordinal, 0);
+    show_gpu(&ranks[1], 0, 0); /* now ranks 1 and 2 both see the first alone, which rank 0 leaves */
+    ranks[1].gpus = 1;
+    show_gpu(&ranks[0], 2, 2);
+    const dpr_train_config_t nccl = config_of("cuda", "nccl");
+    expect_refusal(&nccl, ranks, 3, DPR_ERR_UNSUPPORTED,
+                   WORDS("rank 2 sees only GPUs that other ranks of its node need", "--comm mpi"));
+}
+
+/* Where CUDA does not say the addresses, GPUs are known by their numbers, as all see the same. */
+static void gpus_of_unknown_address_are_known_by_number(void **state)
+{
+    (void)state;
+    dpr_rank_gpus_t ranks[MAX_RANKS];
+    const dpr_train_config_t config = config_of("auto", "auto");
+    make_ranks(2, 2, 2, ranks);
+    memset(ranks[0].pci, 0, sizeof ranks[0].pci);
+    memset(ranks[1].pci, 0, sizeof ranks[1].pci);
+    assert_int_equal(decide(&config, ranks, 2, 1).ordinal, 1);
+    ranks[0].gpus = 1;
+    ranks[1].gpus = 1;
+    assert_true(decide(&config, ranks, 2, 1).fell_back);
 }
 
 static void without_a_gpu_cuda_is_refused(void **state)
@@ -183,7 +281,8 @@ static void the_host_refuses_what_only_cuda_has(void **state)
     make_ranks(2, 2, 1, ranks);
     config = config_of("auto", "auto");
     config.dtype = DPR_DTYPE_BF16;
-    expect_refusal(&config, ranks, 2, DPR_ERR_UNSUPPORTED, WORDS("--dtype bf16", "fewer GPUs (1)"));
+    expect_refusal(&config, ranks, 2, DPR_ERR_UNSUPPORTED,
+                   WORDS("--dtype bf16", "fewer GPUs than ranks"));
 }
 
 static void graphs_and_ctas_are_of_nccl(void **state)
@@ -230,6 +329,10 @@ int main(void)
         cmocka_unit_test(auto_falls_back_and_says_why),
         cmocka_unit_test(auto_stays_on_the_host_for_what_only_it_has),
         cmocka_unit_test(mpi_shares_gpus_and_nccl_does_not),
+        cmocka_unit_test(ranks_that_see_one_gpu_each_take_it),
+        cmocka_unit_test(ranks_that_see_the_same_gpu_share_it_by_mpi_alone),
+        cmocka_unit_test(a_rank_that_sees_more_makes_way),
+        cmocka_unit_test(gpus_of_unknown_address_are_known_by_number),
         cmocka_unit_test(without_a_gpu_cuda_is_refused),
         cmocka_unit_test(the_host_refuses_what_only_cuda_has),
         cmocka_unit_test(graphs_and_ctas_are_of_nccl),

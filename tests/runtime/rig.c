@@ -357,6 +357,9 @@ void rig_run(const rig_config_t *config, rig_result_t *result)
         return;
     }
     memset(states, 0, sizeof states);
+    if (config->device == RIG_CUDA) {
+        dpr_cuda_environment(); /* as a program's main does */
+    }
     if (dpr_comm_local_create(ranks, comms) != DPR_OK) {
         abort();
     }
