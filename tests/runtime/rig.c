@@ -43,8 +43,9 @@ static dpr_status_t create_host(rank_state_t *state)
     const rig_config_t *config = state->config;
     const dpr_host_device_options_t options = {
         .clock = config->clock,
-        .chaos_seed =
-            config->chaos_seed == 0 ? 0 : config->chaos_seed * 64 + (uint64_t)state->rank};
+        .chaos_seed = config->chaos_seed == 0 ? 0 : config->chaos_seed * 64 + (uint64_t)state->rank,
+        .skew_sec = state->rank * config->skew_sec,
+        .drift = state->rank * config->drift};
     DPR_TRY(dpr_host_device_create(&options, &state->device));
     return dpr_host_kernels_create(&state->kernels);
 }
@@ -282,6 +283,20 @@ static dpr_status_t rank_evaluate(rank_state_t *state)
     return DPR_OK;
 }
 
+static dpr_status_t rank_forecast(rank_state_t *state)
+{
+    const dpr_forecast_options_t options = {.pipeline = state->pipeline,
+                                            .comm = state->comm,
+                                            .device = state->device,
+                                            .loss_scale = loss_scale(state->config, 0),
+                                            .calibrate_steps = 6,
+                                            .seed = 1};
+    dpr_comm_set_device(state->comm, state->device);
+    DPR_TRY(rank_load(state, 0, 0));
+    DPR_TRY(dpr_pipeline_synchronize(state->pipeline));
+    return state->config->forecast(state->config->user, state->rank, &options);
+}
+
 static void *rank_main(void *argument)
 {
     rank_state_t *state = argument;
@@ -289,6 +304,9 @@ static void *rank_main(void *argument)
     dpr_log_capture_t capture;
     dpr_log_capture_begin(&capture, state->messages, sizeof state->messages);
     state->status = rank_create(state);
+    if (state->status == DPR_OK && state->config->forecast != NULL) {
+        state->status = rank_forecast(state);
+    }
     for (int k = 0; k < state->config->steps && state->status == DPR_OK; k++) {
         state->status = rank_step(state, k);
     }

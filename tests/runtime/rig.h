@@ -8,6 +8,7 @@
 #define DPR_TESTS_RUNTIME_RIG_H
 
 #include "models/costs.h"
+#include "runtime/forecast.h"
 #include "runtime/pipeline.h"
 
 enum { RIG_MAX_RANKS = 16, RIG_MAX_STEPS = 8 };
@@ -38,12 +39,16 @@ typedef struct rig_config {
     size_t (*count)(void);     /* read before and after each step, on no rank within it; or NULL */
     /* Called on every rank's thread when its pipeline has been made; or NULL. */
     void (*inspect)(void *user, int rank, const dpr_pipeline_t *pipeline);
+    /* Called on every rank's thread before the steps, with the first batch loaded; or NULL. */
+    dpr_status_t (*forecast)(void *user, int rank, const dpr_forecast_options_t *options);
+    double skew_sec; /* rank r's wall clock is ahead of rank 0's by r times this */
+    double drift;    /* and gains r times this, seconds a second */
     /* Called on every rank's thread before it enqueues a step; or NULL. */
     void (*hold)(void *user, int rank, int step);
     double timeout_sec;     /* of each rank's watchdog; 0: there is none */
     int watchdog_exit_code; /* where on_trip is NULL */
     void (*on_trip)(void *user);
-    void *user; /* of the three */
+    void *user; /* of the four */
 } rig_config_t;
 
 /* A small model with one block a stage, 3 steps, model clock, updates. */
