@@ -253,6 +253,18 @@ static void add_facts(const dpr_trainer_t *trainer, explainer_t *e)
              e->explanation.steps_kept);
 }
 
+/* Two channels of one pair, one for each kind of traffic, are one link. */
+static bool has_link(const explainer_t *e, const dpr_channel_t *channel)
+{
+    for (size_t i = 0; i < e->run.link_count; i++) {
+        if (e->links[i].source == channel->source &&
+            e->links[i].destination == channel->destination) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void add_links(const dpr_trainer_t *trainer, explainer_t *e)
 {
     const dpr_graph_t *graph = dpr_pipeline_graph(trainer->pipeline);
@@ -261,7 +273,8 @@ static void add_links(const dpr_trainer_t *trainer, explainer_t *e)
         const dpr_channel_t *channel = &graph->channels[c];
         const size_t at =
             (size_t)channel->source * (size_t)table->ranks + (size_t)channel->destination;
-        if (!isfinite(table->latency_sec[at]) || !isfinite(table->bandwidth_bytes_per_sec[at])) {
+        if (has_link(e, channel) || !isfinite(table->latency_sec[at]) ||
+            !isfinite(table->bandwidth_bytes_per_sec[at])) {
             continue; /* not measured */
         }
         e->links[e->run.link_count++] =
