@@ -96,16 +96,18 @@ mpi_environment() {
     fi
 }
 
-# build PRESET: configures where that was not done, then builds what is out of date. Quiet unless it fails.
+# build PRESET [TARGET...]: configures where that was not done, then builds what is out of date, of the targets
+# alone where some are named. Quiet unless it fails.
 build() {
     local preset=$1 folder=$repository/build/$1 log status=0
+    shift
     log=$(mktemp)
     say "build: $preset"
     if [ ! -f "$folder/Makefile" ] && [ ! -f "$folder/build.ninja" ]; then
         (cd "$repository" && cmake --preset "$preset") >"$log" 2>&1 || status=$?
     fi
     if [ "$status" = 0 ]; then
-        cmake --build "$folder" --parallel "$(nproc)" >>"$log" 2>&1 || status=$?
+        cmake --build "$folder" --parallel "$(nproc)" ${@:+--target "$@"} >>"$log" 2>&1 || status=$?
     fi
     if [ "$status" != 0 ]; then
         cat "$log" >&2

@@ -39,7 +39,7 @@ CUresult cuStreamWaitValue32(CUstream handle, CUdeviceptr at, cuuint32_t value, 
     }
     standin_lock();
     error = stream_get_for_work(handle, function, &stream);
-    if (error == cudaSuccess) {
+    if (error == cudaSuccess && !omit_call(function, stream, NULL)) {
         op_t *op = op_create(OP_VALUE_WAIT, function, stream);
         if (op == NULL) {
             error = cudaErrorMemoryAllocation;

@@ -110,7 +110,7 @@ static cudaError_t record_entry(cudaEvent_t handle, cudaStream_t stream_handle, 
     if (event == NULL) {
         error = cudaErrorInvalidResourceHandle;
     }
-    if (error == cudaSuccess) {
+    if (error == cudaSuccess && !omit_call(function, stream, event)) {
         error = record_event(event, stream, flags, function);
     }
     standin_unlock();
@@ -165,7 +165,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle, cudaEvent_t handle, 
     if (event == NULL) {
         error = cudaErrorInvalidResourceHandle;
     }
-    if (error == cudaSuccess) {
+    if (error == cudaSuccess && !omit_call("cudaStreamWaitEvent", stream, event)) {
         error = wait_event(stream, event, flags);
     }
     standin_unlock();

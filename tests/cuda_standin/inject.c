@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_FUNCTIONS = 256, TEXT_BYTES = 4096, MESSAGES_SHOWN = 20 };
+enum { MAX_FUNCTIONS = 256, TEXT_BYTES = 4096, MESSAGES_SHOWN = 20, NAME_BYTES = 64 };
 
 /* Guards everything in this file; taken last. */
 static pthread_mutex_t inject_lock = PTHREAD_MUTEX_INITIALIZER;
 
 typedef struct counter {
-    char name[64];
+    char name[NAME_BYTES];
     unsigned long calls;
 } counter_t;
 
@@ -34,9 +34,9 @@ static counter_t *counter_of(const char *name)
     for (size_t tries = 0; tries < MAX_FUNCTIONS; tries++) {
         counter_t *counter = &counters[(at + tries) % MAX_FUNCTIONS];
         if (counter->name[0] == '\0') {
-            snprintf(counter->name, sizeof(counter->name), "%s", name);
+            memcpy(counter->name, name, strnlen(name, NAME_BYTES - 1)); /* the rest is zero */
         }
-        if (strcmp(counter->name, name) == 0) {
+        if (strncmp(counter->name, name, NAME_BYTES - 1) == 0) {
             return counter;
         }
     }
@@ -66,7 +66,7 @@ bool standin_fails(const char *function, int *error)
 
 bool standin_operation_fails(const char *what, int *error)
 {
-    char name[sizeof(counters[0].name)];
+    char name[NAME_BYTES];
     snprintf(name, sizeof(name), "async:%s", what);
     return standin_fails(name, error);
 }

@@ -34,6 +34,7 @@ void standin_reset(const standin_options_t *options)
     object_forget_all();
     memory_reset();
     ops_reset();
+    omit_reset();
     memset(standin_devices, 0, sizeof(standin_devices));
     memset(others, 0, sizeof(others));
     standin_configure(options);

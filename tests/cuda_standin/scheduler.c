@@ -12,7 +12,8 @@ enum {
     HOLD_NSEC = 3000000,   /* the longest that nothing runs although something could */
     POLL_MIN_NSEC = 20000, /* between two looks at a value that an operation waits for */
     POLL_MAX_NSEC = 500000,
-    EPOCH_MAX = 96, /* picks for which the same streams starve */
+    EPOCH_MAX = 96,      /* picks for which the same streams starve */
+    STUBBORN_ONE_IN = 4, /* seeds for which they do to the end */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -35,6 +36,7 @@ static uint64_t random_states[2]; /* of host threads, of the scheduler: one's dr
                                      other's alone */
 static _Thread_local bool is_scheduler;
 static uint64_t epoch;      /* picks left before other streams starve */
+static bool stubborn;       /* they never do: some orders need a stream to be slow for long */
 static uint64_t epoch_salt; /* 0: every ready operation is as likely */
 static int64_t held_until;  /* nothing runs before, unless somebody sleeps; 0: not held */
 
@@ -69,6 +71,7 @@ void scheduler_seed(uint64_t wanted)
     random_states[0] = wanted;
     random_states[1] = ~wanted;
     epoch = 0;
+    stubborn = mix(wanted) % STUBBORN_ONE_IN == 0;
     held_until = 0;
     operations = 0;
 }
@@ -190,8 +193,8 @@ static uint64_t favour(const op_t *op)
 static op_t *pick(void)
 {
     if (seed != 0 && epoch-- == 0) {
-        epoch = 1 + scheduler_random(EPOCH_MAX);
-        epoch_salt = scheduler_random(4) == 0 ? 0 : scheduler_random(UINT64_MAX) | 1;
+        epoch = stubborn ? UINT64_MAX : 1 + scheduler_random(EPOCH_MAX);
+        epoch_salt = !stubborn && scheduler_random(4) == 0 ? 0 : scheduler_random(UINT64_MAX) | 1;
     }
     size_t best = 0;
     if (seed != 0 && epoch_salt == 0) {

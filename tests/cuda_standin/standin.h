@@ -11,7 +11,8 @@
  *   enqueues. One thread runs the operations, one at a time, and picks the next by the seed among
  *   all that CUDA allows to run: the heads of streams whose awaited records are complete, graph
  *   nodes whose predecessors are, NCCL transfers both of whose sides have come. By the seed, too,
- *   streams starve for a while, and nothing runs until somebody synchronises or a moment passes.
+ *   streams starve, for a while or to the end, and nothing runs until somebody synchronises or a
+ *   moment passes.
  *   Device memory is ordinary memory with guard zones; fresh and freed memory is full of 0xFF bytes
  *   (NaN in float, double and bfloat16). NCCL is strictly rendezvous, and a communicator's
  *   operations run strictly in order. Stream capture with forks and joins, graphs, events inside
@@ -105,6 +106,35 @@ int standin_functions(const char **names, int capacity);
 
 /* Whether the failure asked for has happened. */
 bool standin_failed(void);
+
+/*
+ * The calls that order work across streams and with the host, for tests that show that each is
+ * needed: cudaStreamWaitEvent, cudaEventRecord, cudaEventRecordWithFlags and cuStreamWaitValue32.
+ * Between standin_watch and standin_watch_end each is listed in `calls` (as far as `capacity` goes;
+ * NULL with 0) and the `call`-th (from 1) of `omission` does nothing and succeeds, as if its line
+ * were missing from the program. A reset ends watching.
+ *
+ * Streams and events are numbered from 1 in the order in which their device was given them, so that
+ * a thread for each device sees the same numbers in every run; calls are counted by device, and
+ * where `stream` is not 0 on that stream alone.
+ */
+typedef struct standin_call {
+    const char *function;
+    int device;
+    int stream;
+    int event; /* 0: has none */
+} standin_call_t;
+
+typedef struct standin_omission {
+    const char *function; /* NULL: none */
+    int device;
+    int stream; /* 0: any */
+    unsigned long call;
+} standin_omission_t;
+
+void standin_watch(standin_call_t *calls, int capacity, const standin_omission_t *omission);
+int standin_watch_end(void); /* how many calls there were */
+bool standin_omitted(void);  /* whether one was left out since the last standin_watch */
 
 /*
  * Enqueues work: when its turn has come, `run` is called, on the stand-in's thread, with a copy of

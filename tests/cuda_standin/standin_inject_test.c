@@ -217,6 +217,113 @@ static void a_host_that_never_answers_is_a_deadlock(void **state)
     assert_clean();
 }
 
+/* ---- Calls left out ---- */
+
+enum { ROUNDS = 3, CALLS = 32 };
+
+/* In each round the second stream copies what the first has filled. */
+static void pass_on(unsigned char *from, unsigned char *to)
+{
+    cudaStream_t first = stream_new();
+    cudaStream_t second = stream_new();
+    cudaEvent_t filled = event_new();
+    cudaEvent_t copied = event_new();
+    for (int i = 0; i < ROUNDS; i++) {
+        OK(cudaStreamWaitEvent(first, copied, 0));
+        OK(cudaMemsetAsync(from, 1 + i, BYTES, first));
+        OK(cudaEventRecord(filled, first));
+        OK(cudaStreamWaitEvent(second, filled, 0));
+        OK(cudaMemcpyAsync(to + i * BYTES, from, BYTES, cudaMemcpyDefault, second));
+        OK(cudaEventRecord(copied, second));
+    }
+    OK(cudaStreamSynchronize(first));
+    OK(cudaStreamSynchronize(second));
+    OK(cudaEventDestroy(filled));
+    OK(cudaEventDestroy(copied));
+    OK(cudaStreamDestroy(first));
+    OK(cudaStreamDestroy(second));
+}
+
+/* Whether all came over under `seed`; `calls` has room for CALLS. */
+static bool is_passed_on(uint64_t seed, const standin_omission_t *omission, standin_call_t *calls,
+                         int *count)
+{
+    bool right = true;
+    fresh(seed);
+    unsigned char *from = device_new(BYTES);
+    unsigned char *to = pinned_new(ROUNDS * BYTES);
+    standin_watch(calls, CALLS, omission);
+    pass_on(from, to);
+    *count = standin_watch_end();
+    for (int i = 0; i < ROUNDS * BYTES; i++) {
+        right = right && to[i] == 1 + i / BYTES;
+    }
+    OK(cudaFree(from));
+    OK(cudaFreeHost(to));
+    assert_clean();
+    return right;
+}
+
+static void calls_that_order_are_listed(void **state)
+{
+    (void)state;
+    standin_call_t calls[CALLS];
+    int count;
+    assert_true(is_passed_on(3, NULL, calls, &count));
+    assert_false(standin_omitted());
+    assert_int_equal(count, 4 * ROUNDS);
+    for (int i = 0; i < count; i++) {
+        assert_string_equal(calls[i].function,
+                            i % 2 == 0 ? "cudaStreamWaitEvent" : "cudaEventRecord");
+        assert_int_equal(calls[i].device, 0);
+        assert_int_equal(calls[i].stream, i % 4 < 2 ? 1 : 2);
+        assert_int_equal(calls[i].event, i % 4 == 1 || i % 4 == 2 ? 1 : 2);
+    }
+}
+
+/* Seeds until one goes wrong. The first wait of all is for an event that was never recorded. */
+static void a_call_left_out_succeeds_and_is_missed(void **state)
+{
+    (void)state;
+    standin_call_t calls[CALLS];
+    int count;
+    for (int i = 0; i < 4 * ROUNDS; i++) {
+        const standin_omission_t omission = {.function = i % 2 == 0 ? "cudaStreamWaitEvent"
+                                                                    : "cudaEventRecord",
+                                             .stream = i % 4 < 2 ? 1 : 2,
+                                             .call = 1 + (unsigned long)i / 4};
+        const bool needed = i > 0 && i < 4 * ROUNDS - 1; /* the last record has no wait */
+        bool right = true;
+        for (uint64_t seed = 1; seed <= 200 && right; seed++) {
+            right = is_passed_on(seed, &omission, calls, &count);
+            assert_true(standin_omitted());
+            assert_int_equal(count, 4 * ROUNDS);
+        }
+        assert_int_equal(right, !needed);
+    }
+}
+
+static void a_hold_left_out_holds_nothing(void **state)
+{
+    (void)state;
+    const standin_omission_t omission = {.function = "cuStreamWaitValue32", .call = 2};
+    fresh(1);
+    cudaStream_t stream = stream_new();
+    uint32_t *word = pinned_new(sizeof(*word));
+    const CUdeviceptr at = (CUdeviceptr)(uintptr_t)word;
+    *word = 1;
+    standin_watch(NULL, 0, &omission);
+    assert_int_equal(cuStreamWaitValue32(stream, at, 1, CU_STREAM_WAIT_VALUE_GEQ), CUDA_SUCCESS);
+    assert_false(standin_omitted());
+    assert_int_equal(cuStreamWaitValue32(stream, at, 2, CU_STREAM_WAIT_VALUE_GEQ), CUDA_SUCCESS);
+    assert_true(standin_omitted());
+    OK(cudaStreamSynchronize(stream)); /* or it would be a deadlock */
+    assert_int_equal(standin_watch_end(), 2);
+    OK(cudaFreeHost(word));
+    OK(cudaStreamDestroy(stream));
+    assert_clean();
+}
+
 static void errors_have_names_and_texts(void **state)
 {
     (void)state;
@@ -238,6 +345,9 @@ int main(void)
         cmocka_unit_test(a_driver_may_lack_a_function),
         cmocka_unit_test(no_device_is_an_error_of_its_own),
         cmocka_unit_test(a_host_that_never_answers_is_a_deadlock),
+        cmocka_unit_test(calls_that_order_are_listed),
+        cmocka_unit_test(a_call_left_out_succeeds_and_is_missed),
+        cmocka_unit_test(a_hold_left_out_holds_nothing),
         cmocka_unit_test(errors_have_names_and_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

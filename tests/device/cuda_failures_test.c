@@ -19,12 +19,6 @@ typedef struct job {
     void *pinned;
 } job_t;
 
-static void complete(void *argument, dpr_host_op_t *operation, double now_sec)
-{
-    ++*(int *)argument;
-    dpr_host_op_complete(operation, DPR_OK, now_sec);
-}
-
 static dpr_status_t open_job(job_t *job)
 {
     dpr_device_info_t info;
@@ -60,13 +54,13 @@ static dpr_status_t record(job_t *job)
     return ended;
 }
 
-static dpr_status_t work(job_t *job, int *operations)
+static dpr_status_t work(job_t *job, counted_t *operations)
 {
     dpr_device_clock_rebase(job->device);
     DPR_TRY(dpr_event_record(job->outside, job->side));
     DPR_TRY(enqueue(job));
-    DPR_TRY(dpr_stream_host_op(job->main, complete, operations));
-    DPR_TRY(dpr_stream_host_op(job->side, complete, operations));
+    DPR_TRY(dpr_stream_host_op(job->main, counted_start, operations));
+    DPR_TRY(dpr_stream_host_op(job->side, counted_start, operations));
     DPR_TRY(dpr_event_synchronize(job->join));
     DPR_TRY(record(job));
     DPR_TRY(dpr_recording_play(job->recording, job->main));
@@ -96,7 +90,7 @@ static void close_job(job_t *job)
 static dpr_status_t run_job(char *text, size_t size)
 {
     job_t job = {.device = NULL};
-    int operations = 0;
+    counted_t operations = {.status = DPR_OK};
     dpr_log_capture_t capture;
     dpr_log_capture_begin(&capture, text, size);
     dpr_status_t status = open_job(&job);
@@ -105,7 +99,7 @@ static dpr_status_t run_job(char *text, size_t size)
     }
     close_job(&job);
     dpr_log_capture_end(&capture);
-    assert_true(status != DPR_OK || operations == 2);
+    assert_true(status != DPR_OK || operations.starts == 2);
     return status;
 }
 
@@ -188,7 +182,7 @@ static void without_stream_memory_operations_only_host_operations_are_refused(vo
     char text[1024];
     dpr_status_t status;
     dpr_device_t *device = NULL;
-    int count = 0;
+    counted_t counted = {.status = DPR_OK};
     const standin_failure_t failure = {
         .function = "cuStreamWaitValue32", .call = 1, .error = cudaErrorNotSupported};
     standin_reset(&(standin_options_t){.devices = 1, .failure = failure});
@@ -196,11 +190,11 @@ static void without_stream_memory_operations_only_host_operations_are_refused(vo
     assert_ok(status);
     assert_non_null(strstr(text, "no stream memory operations"));
     dpr_stream_t *stream = open_stream(device, "stream");
-    LOGGED(text, status, dpr_stream_host_op(stream, complete, &count));
+    LOGGED(text, status, dpr_stream_host_op(stream, counted_start, &counted));
     assert_int_equal(status, DPR_ERR_UNSUPPORTED);
     assert_non_null(strstr(text, "--comm nccl"));
     assert_ok(dpr_stream_synchronize(stream));
-    assert_int_equal(count, 0);
+    assert_int_equal(counted.starts, 0);
     dpr_stream_destroy(stream);
     dpr_device_destroy(device);
     cuda_end();
@@ -215,7 +209,7 @@ static void a_broken_device_does_not_hang(void **state)
     dpr_log_capture_t capture;
     for (uint64_t seed = 0; seed < SEEDS; seed++) {
         dpr_device_t *device = NULL;
-        int count = 0;
+        counted_t counted = {.status = DPR_OK};
         const standin_failure_t failure = {.function = "async:cudaMemsetAsync", .call = 1};
         standin_reset(&(standin_options_t){
             .seed = seed, .devices = 1, .quiet = true, .deadlock_sec = 2.0, .failure = failure});
@@ -226,14 +220,14 @@ static void a_broken_device_does_not_hang(void **state)
         void *memory = open_memory(device, DPR_MEMORY_DEVICE, 64);
         dpr_status_t status = dpr_stream_fill(stream, memory, 0, 64);
         for (int i = 0; i < 3000 && status == DPR_OK; i++) {
-            status = dpr_stream_host_op(stream, complete, &count);
+            status = dpr_stream_host_op(stream, counted_start, &counted);
         }
         if (status == DPR_OK) {
             status = dpr_event_record(event, stream);
         }
         assert_int_equal(dpr_stream_synchronize(stream), DPR_ERR_DEVICE);
         assert_true(dpr_event_query(event));
-        assert_int_equal(count, 0);
+        assert_int_equal(counted.starts, 0);
         dpr_stream_destroy(stream);
         dpr_event_destroy(event);
         dpr_device_free(device, DPR_MEMORY_DEVICE, memory);

@@ -1,60 +1,21 @@
 /* Host operations of the CUDA device: what holds the stream, who may complete them, errors. */
 #include "cuda_testing.h"
 
-#include <math.h>
-
-static void *release(void *argument)
-{
-    latch_release(argument, DPR_OK, 0.0);
-    return NULL;
-}
-
 CUDA_TEST(the_stream_goes_on_when_another_thread_completes)
 {
-    dpr_stream_t *stream = open_stream(device, "stream");
-    dpr_event_t *before = open_event(device);
-    dpr_event_t *after = open_event(device);
-    for (int i = 0; i < 20; i++) {
-        latch_t latch = {0};
-        pthread_t thread;
-        assert_ok(dpr_event_record(before, stream));
-        assert_ok(dpr_stream_host_op(stream, latch_start, &latch));
-        assert_ok(dpr_event_record(after, stream));
-        (void)latch_await(&latch);
-        assert_true(dpr_event_query(before));
-        assert_false(dpr_event_query(after));
-        assert_true(isnan(latch.started_sec));
-        assert_int_equal(pthread_create(&thread, NULL, release, &latch), 0);
-        assert_ok(dpr_event_synchronize(after));
-        assert_int_equal(pthread_join(thread, NULL), 0);
-    }
-    dpr_event_destroy(before);
-    dpr_event_destroy(after);
-    dpr_stream_destroy(stream);
-}
-
-static void count_and_complete(void *argument, dpr_host_op_t *operation, double now_sec)
-{
-    ++*(int *)argument;
-    dpr_host_op_complete(operation, DPR_OK, now_sec);
+    check_another_thread_completes(device, 20, false);
 }
 
 CUDA_TEST(more_operations_than_the_stream_keeps)
 {
     dpr_stream_t *stream = open_stream(device, "stream");
-    int count = 0;
+    counted_t counted = {.status = DPR_OK};
     for (int i = 0; i < 2500; i++) {
-        assert_ok(dpr_stream_host_op(stream, count_and_complete, &count));
+        assert_ok(dpr_stream_host_op(stream, counted_start, &counted));
     }
     assert_ok(dpr_stream_synchronize(stream));
-    assert_int_equal(count, 2500);
+    assert_int_equal(counted.starts, 2500);
     dpr_stream_destroy(stream);
-}
-
-static void fail_and_count(void *argument, dpr_host_op_t *operation, double now_sec)
-{
-    ++*(int *)argument;
-    dpr_host_op_complete(operation, DPR_ERR_DATA, now_sec);
 }
 
 CUDA_TEST(an_error_marks_the_stream_alone_and_passes_events)
@@ -63,24 +24,24 @@ CUDA_TEST(an_error_marks_the_stream_alone_and_passes_events)
     dpr_stream_t *other = open_stream(device, "other");
     dpr_event_t *event = open_event(device);
     char *text = open_memory(device, DPR_MEMORY_PINNED, 8);
-    int started = 0;
-    int others = 0;
+    counted_t spoilt = {.status = DPR_ERR_DATA};
+    counted_t others = {.status = DPR_OK};
     latch_t latch = {0};
     memcpy(text, "unspoil", 8);
     assert_ok(dpr_stream_host_op(failing, latch_start, &latch));
-    assert_ok(dpr_stream_host_op(failing, fail_and_count, &started)); /* enqueued before */
+    assert_ok(dpr_stream_host_op(failing, counted_start, &spoilt)); /* enqueued before */
     assert_ok(dpr_event_record(event, failing));
     assert_ok(dpr_stream_wait_event(other, event));
-    assert_ok(dpr_stream_host_op(other, count_and_complete, &others));
+    assert_ok(dpr_stream_host_op(other, counted_start, &others));
     latch_release(&latch, DPR_ERR_COMM, 0.0);
     assert_ok(dpr_stream_synchronize(other));
     assert_int_equal(dpr_stream_synchronize(failing), DPR_ERR_COMM);
     assert_ok(dpr_stream_fill(failing, text, 0, 8)); /* and what is enqueued after */
     assert_ok(dpr_stream_copy(failing, text, "replace", 8));
-    assert_ok(dpr_stream_host_op(failing, fail_and_count, &started));
+    assert_ok(dpr_stream_host_op(failing, counted_start, &spoilt));
     assert_int_equal(dpr_stream_synchronize(failing), DPR_ERR_COMM);
-    assert_int_equal(started, 0);
-    assert_int_equal(others, 1);
+    assert_int_equal(spoilt.starts, 0);
+    assert_int_equal(others.starts, 1);
     assert_string_equal(text, "unspoil");
     dpr_event_destroy(event);
     dpr_stream_destroy(failing);
@@ -90,15 +51,7 @@ CUDA_TEST(an_error_marks_the_stream_alone_and_passes_events)
 
 CUDA_TEST(a_stream_may_be_destroyed_as_its_operation_completes)
 {
-    for (int i = 0; i < 20; i++) {
-        dpr_stream_t *stream = open_stream(device, "short");
-        latch_t latch = {0};
-        pthread_t thread;
-        assert_ok(dpr_stream_host_op(stream, latch_start, &latch));
-        assert_int_equal(pthread_create(&thread, NULL, release, &latch), 0);
-        dpr_stream_destroy(stream);
-        assert_int_equal(pthread_join(thread, NULL), 0);
-    }
+    check_destroyed_as_operation_completes(device, 20);
 }
 
 /* What the operation brought is there for what follows it on the stream. */

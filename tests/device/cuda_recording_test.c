@@ -198,21 +198,16 @@ CUDA_TEST(begin_and_end_come_in_pairs)
     tear_down(device, &it);
 }
 
-static void fail_at_once(void *argument, dpr_host_op_t *operation, double now_sec)
-{
-    (void)argument;
-    dpr_host_op_complete(operation, DPR_ERR_COMM, now_sec);
-}
-
 CUDA_TEST(a_failed_stream_plays_nothing)
 {
     bench_t it = set_up(device);
     dpr_recording_t *recording = NULL;
+    counted_t failing = {.status = DPR_ERR_COMM};
     memset(it.out, 1, BYTES);
     assert_ok(dpr_recording_begin(it.main));
     enqueue_fork(&it, 5);
     assert_ok(dpr_recording_end(it.main, &recording));
-    assert_ok(dpr_stream_host_op(it.main, fail_at_once, NULL));
+    assert_ok(dpr_stream_host_op(it.main, counted_start, &failing));
     assert_int_equal(dpr_stream_synchronize(it.main), DPR_ERR_COMM);
     assert_ok(dpr_recording_play(recording, it.main));
     assert_int_equal(dpr_stream_synchronize(it.main), DPR_ERR_COMM);

@@ -1,8 +1,6 @@
 /* Host operations: who may complete them, and what an error does to the stream. */
 #include "device_testing.h"
 
-#include <math.h>
-
 #include "device/host/host_stream.h"
 
 static void count_kernel(const void *arguments)
@@ -16,37 +14,11 @@ static void launch_count(dpr_stream_t *stream, int *counter)
     assert_ok(dpr_host_stream_launch(stream, count_kernel, &counter, sizeof counter));
 }
 
-static void *release(void *argument)
-{
-    latch_release(argument, DPR_OK, 0.0);
-    return NULL;
-}
-
 static void the_stream_goes_on_when_another_thread_completes(void **state)
 {
     (void)state;
     dpr_device_t *device = open_device(DPR_CLOCK_WALL, 0);
-    dpr_stream_t *stream = open_stream(device, "stream");
-    dpr_event_t *before = open_event(device);
-    dpr_event_t *after = open_event(device);
-    for (int i = 0; i < 200; i++) {
-        latch_t latch = {0};
-        pthread_t thread;
-        assert_ok(dpr_event_record(before, stream));
-        assert_ok(dpr_stream_host_op(stream, latch_start, &latch));
-        assert_ok(dpr_event_record(after, stream));
-        (void)latch_await(&latch);
-        assert_true(dpr_event_query(before));
-        assert_false(dpr_event_query(after));
-        assert_int_equal(pthread_create(&thread, NULL, release, &latch), 0);
-        assert_ok(dpr_event_synchronize(after));
-        assert_true(latch.started_sec >= dpr_event_sec(before));
-        assert_true(latch.started_sec <= dpr_event_sec(after));
-        assert_int_equal(pthread_join(thread, NULL), 0);
-    }
-    dpr_event_destroy(after);
-    dpr_event_destroy(before);
-    dpr_stream_destroy(stream);
+    check_another_thread_completes(device, 200, true);
     dpr_device_destroy(device);
 }
 
@@ -92,12 +64,6 @@ static void a_virtual_clock_is_lifted_and_never_lowered(void **state)
     dpr_device_destroy(device);
 }
 
-static void start_and_count(void *argument, dpr_host_op_t *operation, double now_sec)
-{
-    ++*(int *)argument;
-    dpr_host_op_complete(operation, DPR_ERR_DEVICE, now_sec);
-}
-
 static void check_error(uint64_t chaos_seed)
 {
     dpr_device_t *device = open_device(DPR_CLOCK_MODEL, chaos_seed);
@@ -107,7 +73,7 @@ static void check_error(uint64_t chaos_seed)
     latch_t latch = {0};
     int before = 0;
     int after = 0;
-    int later_operations = 0;
+    counted_t later = {.status = DPR_ERR_DEVICE};
     int others = 0;
     char text[8] = "unspoilt";
     launch_count(failing, &before);
@@ -117,7 +83,7 @@ static void check_error(uint64_t chaos_seed)
     assert_ok(dpr_stream_charge(failing, 64.0));
     assert_ok(dpr_stream_fill(failing, text, 0, sizeof text));
     assert_ok(dpr_stream_copy(failing, text, "replaced", sizeof text));
-    assert_ok(dpr_stream_host_op(failing, start_and_count, &later_operations));
+    assert_ok(dpr_stream_host_op(failing, counted_start, &later));
     assert_ok(dpr_event_record(event, failing));
     assert_ok(dpr_stream_wait_event(other, event));
     launch_count(other, &others);
@@ -128,7 +94,7 @@ static void check_error(uint64_t chaos_seed)
     assert_int_equal(dpr_stream_synchronize(failing), DPR_ERR_COMM); /* it sticks */
     assert_int_equal(before, 1);
     assert_int_equal(after, 0);
-    assert_int_equal(later_operations, 0);
+    assert_int_equal(later.starts, 0);
     assert_int_equal(others, 1);
     assert_memory_equal(text, "unspoilt", sizeof text);
     assert_same_sec(dpr_event_sec(event), 3.0);
@@ -151,29 +117,20 @@ static void a_failing_start_marks_the_stream(void **state)
     (void)state;
     dpr_device_t *device = open_device(DPR_CLOCK_WALL, 0);
     dpr_stream_t *stream = open_stream(device, "stream");
-    int started = 0;
-    assert_ok(dpr_stream_host_op(stream, start_and_count, &started));
-    assert_ok(dpr_stream_host_op(stream, start_and_count, &started));
+    counted_t failing = {.status = DPR_ERR_DEVICE};
+    assert_ok(dpr_stream_host_op(stream, counted_start, &failing));
+    assert_ok(dpr_stream_host_op(stream, counted_start, &failing));
     assert_int_equal(dpr_stream_synchronize(stream), DPR_ERR_DEVICE);
-    assert_int_equal(started, 1);
+    assert_int_equal(failing.starts, 1);
     dpr_stream_destroy(stream); /* with an error: no hang */
     dpr_device_destroy(device);
 }
 
-/* The completing thread must not touch the operation once the worker can go on. */
 static void a_stream_may_be_destroyed_as_its_operation_completes(void **state)
 {
     (void)state;
     dpr_device_t *device = open_device(DPR_CLOCK_WALL, 0);
-    for (int i = 0; i < 300; i++) {
-        dpr_stream_t *stream = open_stream(device, "short");
-        latch_t latch = {0};
-        pthread_t thread;
-        assert_ok(dpr_stream_host_op(stream, latch_start, &latch));
-        assert_int_equal(pthread_create(&thread, NULL, release, &latch), 0);
-        dpr_stream_destroy(stream);
-        assert_int_equal(pthread_join(thread, NULL), 0);
-    }
+    check_destroyed_as_operation_completes(device, 300);
     dpr_device_destroy(device);
 }
 

@@ -4,11 +4,11 @@
  * it, which is then shown.
  *
  * Implied means: without the wait there still is a path in the op graph from the source's end to
- * the command. Two graphs tell how much is taken for granted of transfers:
+ * the command (wait_proof.h). Two ways of taking transfers tell how much is taken for granted:
  *
- *     whatever happens   a send may leave before its receive has been reached:  S -> R
+ *     whatever happens   a send may leave before its receive has been reached
  *     rendezvous         it may not, which NCCL does not promise for short messages, but the
- *                        stand-in keeps:  S and R are one node, as in schedule/graph.h
+ *                        stand-in keeps
  *
  * What has been received has left the sender's buffer, so a path may begin at the receiver, too.
  * (Poison, which the sender's stream puts into the buffer afterwards, is not kept away by that; so
@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "cuda_testing.h"
+#include "wait_proof.h"
 
 enum { SEEDS = 500, SEEDS_OF_IMPLIED = 2, NAME_BYTES = 64, EDGE_KINDS = 6, WAIT_KINDS = 5 };
 
@@ -64,89 +65,6 @@ static void list_waits(void *user, int rank, const dpr_pipeline_t *pipeline)
                     NAME_BYTES - 1);
         }
     }
-}
-
-/* ---- What the graph implies ---- */
-
-/* A node's part on one rank: vertex 2n is a compute op, or a transfer as the sender has it, 2n + 1
- * as the receiver does. Under rendezvous both are one. */
-typedef struct order {
-    const dpr_graph_t *graph;
-    bool rendezvous;
-    int32_t without_from; /* the edge that is left out */
-    int32_t without_to;
-    bool *seen; /* [2 * node_count] */
-} order_t;
-
-static int32_t vertex(const order_t *order, int32_t node, bool as_receiver)
-{
-    const bool split = !order->rendezvous && dpr_node_is_transfer(&order->graph->nodes[node]);
-    return 2 * node + (split && as_receiver ? 1 : 0);
-}
-
-/* Whether an edge between the two is kept at the receiver's end of the transfer among them. */
-static bool is_at_receiver(const dpr_graph_t *graph, const dpr_edge_t *edge, int32_t to, bool of_to)
-{
-    const dpr_node_t *target = &graph->nodes[to];
-    const dpr_node_t *source = &graph->nodes[edge->from];
-    if (of_to) { /* into a transfer */
-        return edge->kind == DPR_EDGE_RECV_ORDER || edge->kind == DPR_EDGE_RECV_BUFFER;
-    }
-    return edge->kind == DPR_EDGE_RECV_ORDER || /* out of one */
-           (!dpr_node_is_transfer(target) && source->peer == target->rank);
-}
-
-static void visit(order_t *order, int32_t at);
-
-static void visit_edge(order_t *order, int32_t at, int32_t to, const dpr_edge_t *edge)
-{
-    const dpr_graph_t *graph = order->graph;
-    const bool at_receiver = is_at_receiver(graph, edge, to, false);
-    const bool dropped = edge->from == order->without_from && to == order->without_to &&
-                         edge->kind != DPR_EDGE_SEND_ORDER && edge->kind != DPR_EDGE_RECV_ORDER;
-    if (!dropped && vertex(order, edge->from, at_receiver) == at) {
-        visit(order, vertex(order, to, is_at_receiver(graph, edge, to, true)));
-    }
-}
-
-static void visit(order_t *order, int32_t at)
-{
-    const dpr_graph_t *graph = order->graph;
-    const int32_t node = at / 2;
-    if (order->seen[at]) {
-        return;
-    }
-    order->seen[at] = true;
-    if (!order->rendezvous && dpr_node_is_transfer(&graph->nodes[node]) && at % 2 == 0) {
-        visit(order, at + 1); /* what has been received has been sent */
-    }
-    for (int32_t to = 0; to < graph->node_count; to++) {
-        for (int32_t e = graph->edge_begin[to]; e < graph->edge_begin[to + 1]; e++) {
-            if (graph->edges[e].from == node) {
-                visit_edge(order, at, to, &graph->edges[e]);
-            }
-        }
-    }
-}
-
-/* Whether the wait's order holds without it. `rank` is the waiter's. */
-static bool is_implied(const dpr_graph_t *graph, const dpr_executor_wait_t *wait, int rank,
-                       bool rendezvous)
-{
-    const dpr_node_t *from = &graph->nodes[wait->source_node];
-    const dpr_node_t *to = &graph->nodes[wait->command_node];
-    order_t order = {.graph = graph,
-                     .rendezvous = rendezvous,
-                     .without_from = wait->source_node,
-                     .without_to = wait->command_node,
-                     .seen = calloc(2 * (size_t)graph->node_count, sizeof(bool))};
-    visit(&order,
-          vertex(&order, wait->source_node, dpr_node_is_transfer(from) && from->peer == rank));
-    const bool implied =
-        order
-            .seen[vertex(&order, wait->command_node, dpr_node_is_transfer(to) && to->peer == rank)];
-    free(order.seen);
-    return implied;
 }
 
 /* ---- Mutants ---- */
@@ -219,8 +137,9 @@ static void check_wait(const rig_config_t *config, const named_wait_t *named,
 {
     const dpr_executor_wait_t *wait = &named->wait;
     const bool is_edge = wait->kind == DPR_EXECUTOR_WAIT_EDGE;
-    if (is_edge && is_implied(right->graph, wait, config->drop_rank, true)) {
-        check_implied(config, named, !is_implied(right->graph, wait, config->drop_rank, false),
+    if (is_edge && proof_wait_is_implied(right->graph, wait, config->drop_rank, PROOF_MEETING)) {
+        check_implied(config, named,
+                      !proof_wait_is_implied(right->graph, wait, config->drop_rank, PROOF_SPLIT),
                       right, tally);
         return;
     }

@@ -45,8 +45,9 @@ static size_t count_calls(void)
     return calls;
 }
 
-/* Calls of `functions` in each step of all ranks together. */
-static void count(const char *const *functions, int micro_batches, bool record, size_t *calls)
+/* Calls of `functions` in each step of all ranks together, as `counter` has them. */
+static void count(const char *const *functions, size_t (*counter)(void), int micro_batches,
+                  bool record, size_t *calls)
 {
     dpr_program_t program;
     rig_config_t config;
@@ -57,7 +58,7 @@ static void count(const char *const *functions, int micro_batches, bool record, 
     config.steps = STEPS;
     config.record = record;
     config.one_slot = true;
-    config.count = count_calls;
+    config.count = counter;
     cuda_run_checked(&config, 3, &result);
     assert_true(count_calls() > 0 || functions == launching); /* it sees them outside the steps */
     memcpy(calls, result.counted, STEPS * sizeof *calls);
@@ -70,7 +71,7 @@ static void a_step_creates_and_allocates_nothing(void **state)
     (void)state;
     size_t calls[STEPS];
     for (int record = 0; record < 2; record++) {
-        count(creating, 4, record == 1, calls);
+        count(creating, count_calls, 4, record == 1, calls);
         assert_true(record == 0 || calls[0] > 0); /* the recording */
         for (int k = 1; k < STEPS; k++) {
             assert_int_equal(calls[k], 0);
@@ -82,22 +83,22 @@ static void a_recorded_step_is_one_launch_on_each_rank(void **state)
 {
     (void)state;
     size_t calls[STEPS];
-    count(launching, 4, true, calls);
+    count(launching, count_calls, 4, true, calls);
     for (int k = 0; k < STEPS; k++) {
         assert_int_equal(calls[k], 2);
     }
-    count(launching, 4, false, calls);
+    count(launching, count_calls, 4, false, calls);
     assert_int_equal(calls[STEPS - 1], 0);
 }
 
-/* Now and then, by time, the device waits to align its clock: not in the step with the fewest. */
-static size_t fewest(const size_t *calls)
+/*
+ * Now and then, by time, the device aligns its clock: it then waits for a stream and for an event,
+ * as often for the one as for the other, while a step waits for no event. So the waits of a step
+ * are those for streams less those for events.
+ */
+static size_t count_waits(void)
 {
-    size_t least = calls[1];
-    for (int k = 2; k < STEPS; k++) {
-        least = calls[k] < least ? calls[k] : least;
-    }
-    return least;
+    return count_calls() - 2 * (size_t)standin_calls("cudaEventSynchronize");
 }
 
 static void the_host_waits_no_more_often_in_a_longer_step(void **state)
@@ -106,10 +107,77 @@ static void the_host_waits_no_more_often_in_a_longer_step(void **state)
     size_t some[STEPS];
     size_t more[STEPS];
     for (int record = 0; record < 2; record++) {
-        count(synchronizing, 4, record == 1, some);
-        count(synchronizing, 12, record == 1, more);
-        assert_true(fewest(some) > 0);
-        assert_int_equal(fewest(some), fewest(more));
+        count(synchronizing, count_waits, 4, record == 1, some);
+        count(synchronizing, count_waits, 12, record == 1, more);
+        assert_true(some[0] > 0);
+        for (int k = 1; k < STEPS; k++) {
+            assert_int_equal(some[k], some[0]);
+            assert_int_equal(more[k], some[0]);
+        }
+    }
+}
+
+/* What was seen of the ranks' steps before the last. */
+typedef struct seen {
+    const dpr_pipeline_t *pipeline[2];
+    int steps[2];
+    int early[2];    /* commands that began before they were enqueued */
+    int together[2]; /* commands enqueued at the time of the step's first */
+    int commands[2];
+} seen_t;
+
+static void keep_pipeline(void *user, int rank, const dpr_pipeline_t *pipeline)
+{
+    ((seen_t *)user)->pipeline[rank] = pipeline;
+}
+
+static void look_at_step(void *user, int rank, int step)
+{
+    enum { COMMANDS_MAX = 256 };
+    seen_t *seen = user;
+    dpr_record_t records[COMMANDS_MAX];
+    const dpr_executor_t *executor = dpr_pipeline_executor(seen->pipeline[rank]);
+    const int count = dpr_executor_command_count(executor);
+    if (step == 0) {
+        return;
+    }
+    assert_true(count <= COMMANDS_MAX);
+    dpr_executor_collect(executor, records);
+    for (int i = 0; i < count; i++) {
+        /* the GPU's events are on the host's clock to some microseconds */
+        seen->early[rank] += !(records[i].enqueued_sec <= records[i].ready_sec + 1e-3);
+        seen->together[rank] += records[i].enqueued_sec == records[0].enqueued_sec;
+    }
+    seen->commands[rank] += count;
+    seen->steps[rank]++;
+}
+
+/* Played from a recording, all commands of a step are enqueued by its one launch. */
+static void commands_know_when_they_were_enqueued(void **state)
+{
+    (void)state;
+    for (int record = 0; record < 2; record++) {
+        dpr_program_t program;
+        rig_config_t config;
+        rig_result_t result;
+        seen_t seen = {0};
+        cuda_generate("dualpipev", 2, 4, &program);
+        cuda_config_default(&config, &program);
+        config.steps = STEPS;
+        config.record = record == 1;
+        config.one_slot = true;
+        config.inspect = keep_pipeline;
+        config.hold = look_at_step;
+        config.user = &seen;
+        cuda_run_checked(&config, 3, &result);
+        for (int rank = 0; rank < 2; rank++) {
+            assert_int_equal(seen.steps[rank], STEPS - 1);
+            assert_int_equal(seen.early[rank], 0);
+            assert_int_equal(seen.together[rank],
+                             record == 1 ? seen.commands[rank] : seen.steps[rank]);
+        }
+        rig_result_free(&result);
+        dpr_program_free(&program);
     }
 }
 
@@ -118,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_creates_and_allocates_nothing),
         cmocka_unit_test(a_recorded_step_is_one_launch_on_each_rank),
+        cmocka_unit_test(commands_know_when_they_were_enqueued),
         cmocka_unit_test(the_host_waits_no_more_often_in_a_longer_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
