@@ -129,6 +129,10 @@ void dpr_executor_wait(const dpr_executor_t *executor, int32_t number, dpr_execu
 int dpr_executor_describe_waits(const dpr_executor_t *executor, double since_sec, char *text,
                                 size_t size);
 
+/* The command that is being enqueued, NULL where all of the step are; any thread, and without
+ * asking the device anything. */
+const char *dpr_executor_enqueuing(const dpr_executor_t *executor);
+
 /* Reads the times of the last step, which must be complete; `records` has room for command_count.
  */
 void dpr_executor_collect(const dpr_executor_t *executor, dpr_record_t *records);

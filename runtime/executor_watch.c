@@ -124,6 +124,12 @@ static void describe_transfers(const dpr_executor_t *executor, int32_t enqueued,
     }
 }
 
+const char *dpr_executor_enqueuing(const dpr_executor_t *executor)
+{
+    const int32_t enqueued = atomic_load_explicit(&executor->enqueued, memory_order_acquire);
+    return enqueued < executor->command_count ? executor->commands[enqueued].name : NULL;
+}
+
 int dpr_executor_describe_waits(const dpr_executor_t *executor, double since_sec, char *text,
                                 size_t size)
 {

@@ -123,6 +123,8 @@ uint64_t dpr_pipeline_activity(const dpr_pipeline_t *pipeline);
 /* What the step or evaluation under way waits for, as dpr_executor_describe_waits says it; never
  * empty. */
 void dpr_pipeline_describe_waits(const dpr_pipeline_t *pipeline, char *text, size_t size);
+/* The command that its scheduler is enqueuing, or NULL; asks the device nothing. */
+const char *dpr_pipeline_enqueuing(const dpr_pipeline_t *pipeline);
 
 /* Of the last step or evaluation, after synchronize, the same on every rank. */
 typedef struct dpr_pipeline_result {

@@ -35,14 +35,26 @@ static const char *describe_rest(const dpr_pipeline_t *pipeline, pipeline_phase_
     return "has ended all that was enqueued, and its scheduler enqueues nothing more";
 }
 
+static const play_t *play_of(const dpr_pipeline_t *pipeline, pipeline_phase_t phase)
+{
+    return phase >= PHASE_EVALUATE ? &pipeline->eval : &pipeline->train;
+}
+
+const char *dpr_pipeline_enqueuing(const dpr_pipeline_t *pipeline)
+{
+    const pipeline_phase_t phase =
+        (pipeline_phase_t)atomic_load_explicit(&pipeline->activity.phase, memory_order_acquire);
+    return dpr_executor_enqueuing(play_of(pipeline, phase)->executor);
+}
+
 void dpr_pipeline_describe_waits(const dpr_pipeline_t *pipeline, char *text, size_t size)
 {
     const pipeline_activity_t *activity = &pipeline->activity;
     const pipeline_phase_t phase =
         (pipeline_phase_t)atomic_load_explicit(&activity->phase, memory_order_acquire);
     const double since_sec = atomic_load_explicit(&activity->since_sec, memory_order_acquire);
-    const play_t *play = phase >= PHASE_EVALUATE ? &pipeline->eval : &pipeline->train;
-    if (dpr_executor_describe_waits(play->executor, since_sec, text, size) == 0) {
+    const dpr_executor_t *executor = play_of(pipeline, phase)->executor;
+    if (dpr_executor_describe_waits(executor, since_sec, text, size) == 0) {
         snprintf(text, size, "%s", describe_rest(pipeline, phase, since_sec));
     }
 }

@@ -12,6 +12,10 @@
 #include "base/log.h"
 #include "base/memory.h"
 
+/* For the device's answer. */
+#define TRIP_PATIENCE_SEC   1.0
+#define ANSWER_PATIENCE_SEC 0.2
+
 enum { INTERVAL_MS = 100, TEXT_BYTES = 1024, ANSWER_MS = 300, PAUSE_MS = 5 };
 
 /* dpr_watchdog_report_all's requests, and how many watchdogs there are to answer and have. */
@@ -45,19 +49,83 @@ static bool sleep_until(dpr_watchdog_t *watchdog, double until_sec)
     return false;
 }
 
-static void report(const dpr_watchdog_t *watchdog, const char *why)
+/*
+ * What a step waits for, asked of the device on a thread of its own: while another thread is stuck
+ * in the driver, a question may be, too, and then the job would never end.
+ */
+typedef struct question {
+    _Atomic uint32_t state; /* ASKED to ANSWERED by the thread, or to LEFT by who asked */
+    dpr_watchdog_options_t options;
+    char text[TEXT_BYTES];
+} question_t;
+
+enum { ASKED, ANSWERED, LEFT };
+
+static void *ask(void *argument)
 {
-    char waits[TEXT_BYTES];
+    question_t *question = argument;
+    const dpr_watchdog_options_t *options = &question->options;
+    uint32_t state = ASKED;
     char dropped[TEXT_BYTES];
     dpr_log_capture_t capture; /* of what the device may say of an event that was never reached */
+    dpr_log_capture_begin(&capture, dropped, sizeof dropped);
+    (options->describe != NULL ? options->describe : dpr_pipeline_describe_waits)(
+        options->pipeline, question->text, sizeof question->text);
+    dpr_log_capture_end(&capture);
+    if (atomic_compare_exchange_strong(&question->state, &state, ANSWERED)) {
+        dpr_futex_wake(&question->state); /* who asked joins, and frees */
+    } else {
+        free(question);
+    }
+    return NULL;
+}
+
+static bool await_answer(question_t *question, double patience_sec)
+{
+    const double until_sec = now_sec() + patience_sec;
+    uint32_t state = ASKED;
+    for (double left_sec = patience_sec; left_sec > 0.0 && atomic_load(&question->state) == ASKED;
+         left_sec = until_sec - now_sec()) {
+        dpr_futex_wait(&question->state, ASKED, (int64_t)(1e9 * left_sec) + 1);
+    }
+    return !atomic_compare_exchange_strong(&question->state, &state, LEFT);
+}
+
+/* False where there was no answer in time. */
+static bool find_waits(const dpr_watchdog_t *watchdog, double patience_sec, char *text, size_t size)
+{
+    question_t *question;
+    pthread_t thread;
+    if (dpr_calloc(1, sizeof *question, &question) != DPR_OK) {
+        return false;
+    }
+    question->options = watchdog->options;
+    if (pthread_create(&thread, NULL, ask, question) != 0) {
+        free(question);
+        return false;
+    }
+    if (!await_answer(question, patience_sec)) {
+        pthread_detach(thread);
+        return false;
+    }
+    pthread_join(thread, NULL);
+    snprintf(text, size, "%s", question->text);
+    free(question);
+    return true;
+}
+
+static void report(const dpr_watchdog_t *watchdog, const char *why, double patience_sec)
+{
+    char waits[TEXT_BYTES];
     const dpr_watchdog_options_t *options = &watchdog->options;
     const int rank = dpr_comm_rank(options->comm);
     if ((dpr_pipeline_activity(options->pipeline) & 1) == 0) {
         snprintf(waits, sizeof waits, "no step is under way here");
-    } else {
-        dpr_log_capture_begin(&capture, dropped, sizeof dropped);
-        dpr_pipeline_describe_waits(options->pipeline, waits, sizeof waits);
-        dpr_log_capture_end(&capture);
+    } else if (!find_waits(watchdog, patience_sec, waits, sizeof waits)) {
+        const char *enqueuing = dpr_pipeline_enqueuing(options->pipeline);
+        snprintf(waits, sizeof waits, "its device does not answer; %s%s",
+                 enqueuing != NULL ? "the scheduler is enqueuing " : "all ops are enqueued",
+                 enqueuing != NULL ? enqueuing : "");
     }
     dpr_log(DPR_LOG_ERROR, "rank %d: %s: %s", rank, why, waits);
 }
@@ -67,7 +135,7 @@ static void report(const dpr_watchdog_t *watchdog, const char *why)
 static void trip(dpr_watchdog_t *watchdog, const char *why)
 {
     const dpr_watchdog_options_t *options = &watchdog->options;
-    report(watchdog, why);
+    report(watchdog, why, TRIP_PATIENCE_SEC);
     (void)sleep_until(watchdog, now_sec() + options->grace_sec);
     if (options->on_trip == NULL) {
         /* Without interrupting first: NCCL cannot abort a communicator while a recording that used
@@ -87,7 +155,7 @@ static void answer(const dpr_watchdog_t *watchdog, uint32_t *answered)
     }
     *answered = asked;
     if ((dpr_pipeline_activity(watchdog->options.pipeline) & 1) != 0) {
-        report(watchdog, "the job is being ended");
+        report(watchdog, "the job is being ended", ANSWER_PATIENCE_SEC);
     }
     atomic_fetch_add(&answers, 1);
 }

@@ -5,6 +5,7 @@
  *     every 100 ms   dpr_comm_check                a fault that the library found by itself
  *                    dpr_pipeline_activity         a step under way for too long
  *     then           log what this rank waits in   "... waits in recv act s3 m7 from 2"
+ *                    (on a thread that is left behind where the device does not answer)
  *                    wait a moment                 for the other ranks to do the same
  *                    dpr_comm_abort                the end of the job
  *
@@ -30,6 +31,8 @@ typedef struct dpr_watchdog_options {
     double grace_sec;          /* between the report and the end, for the other ranks' reports */
     int exit_code;             /* the job's */
     dpr_watchdog_fn_t on_trip; /* for tests; NULL: dpr_comm_abort */
+    /* What a step waits for; for tests; NULL: dpr_pipeline_describe_waits. */
+    void (*describe)(const dpr_pipeline_t *pipeline, char *text, size_t size);
     void *user;
 } dpr_watchdog_options_t;
 

@@ -100,6 +100,7 @@ static dpr_status_t create_watchdog(rank_state_t *state)
                                             .grace_sec = 0.1,
                                             .exit_code = config->watchdog_exit_code,
                                             .on_trip = config->on_trip,
+                                            .describe = config->describe,
                                             .user = config->user};
     return config->timeout_sec > 0.0 ? dpr_watchdog_create(&options, &state->watchdog) : DPR_OK;
 }

@@ -48,6 +48,8 @@ typedef struct rig_config {
     double timeout_sec;     /* of each rank's watchdog; 0: there is none */
     int watchdog_exit_code; /* where on_trip is NULL */
     void (*on_trip)(void *user);
+    /* In the place of dpr_pipeline_describe_waits, for the watchdogs; or NULL. */
+    void (*describe)(const dpr_pipeline_t *pipeline, char *text, size_t size);
     void *user; /* of the four */
 } rig_config_t;
 

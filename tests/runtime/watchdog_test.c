@@ -117,6 +117,42 @@ static void every_rank_names_the_op_that_it_waits_in(void **state)
     dpr_program_free(&program);
 }
 
+/* A device that is stuck for as long as the job is not over. */
+static atomic_int job_is_over;
+
+static void never_answer(const dpr_pipeline_t *pipeline, char *text, size_t size)
+{
+    (void)pipeline;
+    while (atomic_load(&job_is_over) == 0) {
+        nap();
+    }
+    snprintf(text, size, "too late");
+}
+
+static void a_device_that_does_not_answer_does_not_keep_the_job(void **state)
+{
+    (void)state;
+    dpr_program_t program;
+    rig_config_t config;
+    rig_result_t result;
+    holding_t holding = {.rank = 1, .step = 0, .trips_awaited = 1};
+    start("1f1b", 2, 2, &program, &config);
+    config.user = &holding;
+    config.timeout_sec = 1.0;
+    config.describe = never_answer;
+    rig_run(&config, &result);
+    assert_int_equal(result.status, DPR_OK); /* the rank came, since the other had tripped */
+    assert_int_equal(atomic_load(&holding.trips), 1);
+    print_message("%s", logged);
+    assert_non_null(strstr(logged, "rank 0: a step has not ended within 1 s (--timeout): "
+                                   "its device does not answer; all ops are enqueued\n"));
+    atomic_store(&job_is_over, 1);
+    nap();
+    nap(); /* for the thread that was left behind */
+    rig_result_free(&result);
+    dpr_program_free(&program);
+}
+
 static void a_rank_that_is_late_for_the_first_step_is_named(void **state)
 {
     (void)state;
@@ -316,6 +352,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_rank_names_the_op_that_it_waits_in),
+        cmocka_unit_test(a_device_that_does_not_answer_does_not_keep_the_job),
         cmocka_unit_test(a_rank_that_is_late_for_the_first_step_is_named),
         cmocka_unit_test(whoever_is_asked_says_what_it_waits_in),
         cmocka_unit_test(time_between_steps_is_no_hang),
