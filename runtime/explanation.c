@@ -13,6 +13,34 @@ double dpr_explanation_overlap(const dpr_explanation_t *explanation)
                                         : NAN;
 }
 
+int dpr_explanation_kinds(const dpr_explanation_t *explanation,
+                          dpr_kind_error_t kinds[DPR_EXPLAINED_KINDS])
+{
+    static const char *const names[DPR_EXPLAINED_KINDS] = {"F", "B", "I", "W", "F&B", "wire"};
+    static const int kind_of[DPR_NODE_KINDS] = {
+        [DPR_NODE_F] = 0,  [DPR_NODE_B] = 1,        [DPR_NODE_I] = 2,        [DPR_NODE_W] = 3,
+        [DPR_NODE_FB] = 4, [DPR_NODE_SEND_ACT] = 5, [DPR_NODE_SEND_GRAD] = 5};
+    const dpr_run_t *run = explanation->run;
+    dpr_kind_error_t sums[DPR_EXPLAINED_KINDS] = {0};
+    int32_t counts[DPR_EXPLAINED_KINDS] = {0};
+    int found = 0;
+    for (int32_t n = 0; n < run->graph->node_count; n++) {
+        const int kind = kind_of[run->graph->nodes[n].kind];
+        sums[kind].predicted_sec += run->expected_cost[n];
+        sums[kind].measured_sec += run->measured_cost[n];
+        counts[kind]++;
+    }
+    for (int kind = 0; kind < DPR_EXPLAINED_KINDS; kind++) {
+        if (counts[kind] > 0) {
+            kinds[found++] =
+                (dpr_kind_error_t){.name = names[kind],
+                                   .predicted_sec = sums[kind].predicted_sec / counts[kind],
+                                   .measured_sec = sums[kind].measured_sec / counts[kind]};
+        }
+    }
+    return found;
+}
+
 /* A number to print, without the sign of a zero that rounding made. */
 static double shown(double value)
 {
@@ -82,6 +110,25 @@ static void print_error(const dpr_prediction_error_t *error, FILE *out)
             shown((bubble->predicted - bubble->measured) / point));
     print_parts(bubble, point, out);
     fprintf(out, "; rank by rank %.2f on average\n", error->mean_absolute_bubble_error / point);
+}
+
+/* Which kind's cost was wrong. */
+static void print_kinds(const dpr_explanation_t *e, FILE *out)
+{
+    dpr_kind_error_t kinds[DPR_EXPLAINED_KINDS];
+    const int count = dpr_explanation_kinds(e, kinds);
+    const char *separator = "";
+    fprintf(out, "its ops           ");
+    for (int i = 0; i < count; i++) {
+        const double measured = kinds[i].measured_sec;
+        if (measured > 0.0) {
+            fprintf(out, "%s%s %+.2f %%", separator, kinds[i].name,
+                    shown(100.0 * (kinds[i].predicted_sec / measured - 1.0)));
+            separator = ", ";
+        }
+    }
+    fprintf(out, "%s: mean cost predicted over that of the last steps, less 1\n",
+            *separator == '\0' ? "cost nothing" : "");
 }
 
 static void print_rank_errors(const dpr_prediction_error_t *error, FILE *out)
@@ -162,6 +209,7 @@ dpr_status_t dpr_explanation_print(const dpr_explanation_t *e, bool details, FIL
             e->step + 1, e->steps_kept, e->steps_seen, (double)e->history_bytes / 1024.0);
     print_causes(&analysis->measured.ledger, out);
     print_error(&analysis->error, out);
+    print_kinds(e, out);
     if (e->fused_sec > 0.0) {
         const double overlap = dpr_explanation_overlap(e);
         if (isnan(overlap)) {

@@ -38,6 +38,17 @@ typedef struct dpr_explanation {
     const dpr_clock_fit_t *clocks; /* [ranks], against rank 0's; NULL under a virtual clock */
 } dpr_explanation_t;
 
+/* What the ops of a kind were calibrated to take, and took in the steps looked at: means. */
+typedef struct dpr_kind_error {
+    const char *name; /* "F", "B", "I", "W", "F&B", "wire" */
+    double predicted_sec;
+    double measured_sec;
+} dpr_kind_error_t;
+enum { DPR_EXPLAINED_KINDS = 6 };
+/* Of the kinds that the program has; returns how many. */
+int dpr_explanation_kinds(const dpr_explanation_t *explanation,
+                          dpr_kind_error_t kinds[DPR_EXPLAINED_KINDS]);
+
 /* How much of the time of F and B apart F&B saves, as a ratio; NAN where it cannot be said. */
 double dpr_explanation_overlap(const dpr_explanation_t *explanation);
 

@@ -28,6 +28,20 @@ static json_t *causes_json(const dpr_ledger_t *ledger, int rank)
     return causes;
 }
 
+static json_t *kinds_json(const dpr_explanation_t *e)
+{
+    dpr_kind_error_t kinds[DPR_EXPLAINED_KINDS];
+    const int count = dpr_explanation_kinds(e, kinds);
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++) {
+        (void)json_array_append_new(array,
+                                    json_pack("{s:s, s:o, s:o}", "kind", kinds[i].name,
+                                              "predicted_sec", number(kinds[i].predicted_sec),
+                                              "measured_sec", number(kinds[i].measured_sec)));
+    }
+    return array;
+}
+
 static json_t *ranks_json(const dpr_explanation_t *e)
 {
     const dpr_ledger_t *ledger = &e->analysis->measured.ledger;
@@ -82,14 +96,15 @@ json_t *dpr_explanation_json(const dpr_explanation_t *e)
     const dpr_run_side_t *measured = &e->analysis->measured;
     const dpr_prediction_error_t *error = &e->analysis->error;
     return json_pack(
-        "{s:I, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o, s:o}, s:o, s:o}",
+        "{s:I, s:i, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o, s:o}, s:o, "
+        "s:o}",
         "step", (json_int_t)e->step, "steps_kept", e->steps_kept, "steps_seen",
         (json_int_t)e->steps_seen, "history_bytes", json_integer((json_int_t)e->history_bytes),
         "step_time_sec", parts_json(&error->span_sec), "bubble_ratio",
         parts_json(&error->bubble_ratio), "mean_rank_error",
-        number(error->mean_absolute_bubble_error), "ranks", ranks_json(e), "critical_path_sec",
-        "compute", number(measured->path.compute_sec), "wire", number(measured->path.wire_sec),
-        "wait", number(measured->path.wait_sec), "overlap", "fused_sec", number(e->fused_sec),
-        "separate_sec", number(e->separate_sec), "saved_ratio", number(dpr_explanation_overlap(e)),
-        "promises", promises_json(e), "clocks", clocks_json(e));
+        number(error->mean_absolute_bubble_error), "ops", kinds_json(e), "ranks", ranks_json(e),
+        "critical_path_sec", "compute", number(measured->path.compute_sec), "wire",
+        number(measured->path.wire_sec), "wait", number(measured->path.wait_sec), "overlap",
+        "fused_sec", number(e->fused_sec), "separate_sec", number(e->separate_sec), "saved_ratio",
+        number(dpr_explanation_overlap(e)), "promises", promises_json(e), "clocks", clocks_json(e));
 }

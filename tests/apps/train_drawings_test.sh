@@ -15,6 +15,7 @@ run 60 mpirun -np 4 "$train" "${small[@]}" "${model[@]}" --steps 7 --refresh 2 "
 parts='cost \+0\.00, wire \+0\.00, host \+0\.00, order \+0\.00'
 expect 0 "its time .*: \+0\.00 %, of which $parts\$" 'under the model clock no part of the step is mispredicted'
 expect 0 "its bubble .*: \+0\.00 points, of which $parts; rank by rank 0\.00" 'nor of the bubbles'
+expect 0 '^its ops +F \+0\.00 %, .*wire \+0\.00 %: mean cost' 'nor of any kind of op'
 expect 0 'explained +step [1-7], the nearest to the medians of the last 7 \(of 7;' 'the step that is explained is named'
 expect 0 'predicted anew +3 times .*: 0\.00 % off in step time, 0\.00 points' 'predictions are renewed and kept'
 expect 0 '^ +7 to +7 ' 'the last promise is for the last step'
