@@ -14,7 +14,11 @@
 #include "standin.h"
 #endif
 
-enum { RANKS_MAX = 64 };
+enum {
+    RANKS_MAX = 64,
+    GPU_QUEUES = 32, /* CUDA_DEVICE_MAX_CONNECTIONS, as CMakeLists.txt sets it */
+    GPU_AHEAD = 100, /* messages: up to 4 launches each; a stream takes about 1000 */
+};
 
 static struct {
     bool is_mpi;
@@ -215,6 +219,34 @@ bool suite_is_on_cuda(void)
     return suite.on_cuda;
 }
 
+static bool is_on_gpus(void)
+{
+    return suite.on_cuda && !suite_is_on_standin();
+}
+
+bool suite_needs_one_order(void)
+{
+    return suite.is_nccl || is_on_gpus();
+}
+
+bool suite_sends_end_early(void)
+{
+    return suite.is_nccl && is_on_gpus();
+}
+
+/* At worst all ranks share one GPU, but never with NCCL, which has streams of its own. One stream
+ * is the device's. */
+int suite_most_streams(int wanted)
+{
+    const int most = suite.is_nccl ? GPU_QUEUES / 2 : GPU_QUEUES / suite.size - 1;
+    return !is_on_gpus() || wanted < most ? wanted : most > 0 ? most : 1;
+}
+
+int suite_most_ahead(int wanted)
+{
+    return is_on_gpus() && wanted > GPU_AHEAD ? GPU_AHEAD : wanted;
+}
+
 typedef struct rank_job {
     rank_test_t test;
     scenario_fn_t scenario;
@@ -361,6 +393,13 @@ void free_memory(rank_test_t *test, void *memory)
 void meet(rank_test_t *test)
 {
     CHECK(test, dpr_comm_barrier(test->comm) == DPR_OK);
+}
+
+void settle(rank_test_t *test)
+{
+    if (is_on_gpus()) {
+        meet(test);
+    }
 }
 
 void sleep_ms(long ms)

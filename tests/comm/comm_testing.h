@@ -47,6 +47,22 @@ void suite_let_ranks_be_left_behind(void);
 /* Whether allocations of the stand-in would be counted with our own. */
 bool suite_is_on_standin(void);
 
+/*
+ * What GPUs and NCCL need of a scenario (docs/nccl.md). Elsewhere nothing of it holds, and the
+ * seam's whole contract is tested.
+ *
+ * one order: operations of all channels and groups, with nccl or on GPUs, are enqueued in one order
+ * that is the same on all ranks.
+ */
+bool suite_needs_one_order(void);
+/* nccl on GPUs: a send that fits a buffer of NCCL's ends before its receive is reached. */
+bool suite_sends_end_early(void);
+/* How many streams a rank may use and how many messages it may enqueue ahead: `wanted`, or fewer on
+ * GPUs, so that every stream of the process has a work queue to itself, and no launch waits for
+ * room in one while it holds what another rank's thread needs to enqueue. */
+int suite_most_streams(int wanted);
+int suite_most_ahead(int wanted);
+
 /* Runs the scenario on every rank, each with a device of its own; returns the failures on all
  * ranks. */
 int suite_run(scenario_fn_t scenario, dpr_clock_t clock, uint64_t chaos_seed, uint64_t seed);
@@ -71,6 +87,10 @@ dpr_comm_group_t *make_group(rank_test_t *test, const int *ranks, int count);
 void *make_memory(rank_test_t *test, size_t bytes);
 void free_memory(rank_test_t *test, void *memory);
 void meet(rank_test_t *test); /* barrier */
+/* A barrier on GPUs, nothing elsewhere: behind setting up, and behind the last enqueuing.
+ * Allocating and freeing, also of a stream, may wait for all that runs on the GPUs, and so for what
+ * another rank, a thread of this process, has yet to enqueue. */
+void settle(rank_test_t *test);
 void sleep_ms(long ms);
 
 /* The content of message `number` on the channel from `source` to `destination`, kind `kind`. */

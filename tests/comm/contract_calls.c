@@ -101,6 +101,7 @@ void scenario_calls_beside_transfers(rank_test_t *test)
     holder_t holder;
     dpr_comm_channel_t *channel = make_channel(test, 0, 1, sizeof *value);
     dpr_stream_t *stream = make_stream(test);
+    settle(test);
     if (test->rank == 0) {
         hold_stream(test, stream, &holder);
         CHECK(test, dpr_channel_send(channel, value, sizeof *value, 0.0, stream) == DPR_OK);

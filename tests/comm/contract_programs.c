@@ -263,6 +263,7 @@ void scenario_random_program(rank_test_t *test)
     bool mine[STEPS];
     *player = (player_t){.test = test, .program = program};
     set_up_player(player);
+    settle(test);
     for (int i = 0; i < STEPS; i++) {
         dpr_stream_t *end = play_step(player, i);
         mine[i] = end != NULL;
@@ -270,6 +271,7 @@ void scenario_random_program(rank_test_t *test)
             CHECK(test, dpr_event_record(player->ends[i], end) == DPR_OK);
         }
     }
+    settle(test);
     for (int i = 0; i < STREAMS; i++) {
         CHECK(test, dpr_stream_synchronize(player->streams[i]) == DPR_OK);
     }
