@@ -288,6 +288,9 @@ int main(int argc, char **argv)
     dpr_cuda_environment();
     dpr_log_set_sink(message_sink, &messages);
     const dpr_status_t parsed = train_options_parse(argc, argv, &options);
+    if (options.config.cuda_graph) {
+        dpr_comm_nccl_record_environment();
+    }
     if (options.shown && !program_has_launcher()) {
         return fflush(stdout) == 0 ? PROGRAM_OK : PROGRAM_FAILURE;
     }

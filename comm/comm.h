@@ -191,6 +191,14 @@ void dpr_comm_mpi_set_spin(dpr_comm_t *comm, bool spin);
 enum { DPR_COMM_NCCL_CTAS = 4 };
 dpr_status_t dpr_comm_nccl_create(dpr_comm_t *bootstrap, int ctas, dpr_comm_t **comm);
 
+/* For a run whose steps are recorded (device.h): sets, where the user has not, the environment
+ * variables that NCCL then needs (nccl_record.c). Called by main, before MPI and threads. */
+void dpr_comm_nccl_record_environment(void);
+/* Whether the operations of `comm`, a nccl one, can be part of a recording without a deadlock.
+ * Errors, with the way out: DPR_ERR_UNSUPPORTED (NCCL before 2.26, or told not to keep them in
+ * order). */
+dpr_status_t dpr_comm_nccl_check_record(const dpr_comm_t *comm);
+
 /*
  * local: `size` ranks in one process, comms[r] for the thread that plays rank r. For tests and
  * tools: the same contract without a launcher. Destroying the last one releases what they share.

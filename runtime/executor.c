@@ -5,6 +5,8 @@
 
 #include "runtime/executor_impl.h"
 
+/* Waiting counts where it keeps the core busy: CUDA's driver does so in a launch that finds its
+ * queue full. */
 static double thread_cpu_sec(void)
 {
     struct timespec now;

@@ -51,8 +51,11 @@ static dpr_status_t create_shapes(const dpr_pipeline_options_t *options, dpr_sta
 static dpr_status_t check_record(const dpr_pipeline_options_t *options)
 {
     const char *comm = dpr_comm_kind(options->comm);
-    if (!options->record || options->program->ranks == 1 || strcmp(comm, "nccl") == 0) {
+    if (!options->record || options->program->ranks == 1) {
         return DPR_OK;
+    }
+    if (strcmp(comm, "nccl") == 0) {
+        return dpr_comm_nccl_check_record(options->comm);
     }
     return dpr_fail(DPR_ERR_UNSUPPORTED,
                     "--cuda-graph cannot record a step whose transfers are operations of the host, "
@@ -349,6 +352,9 @@ dpr_status_t dpr_pipeline_create(const dpr_pipeline_options_t *options, dpr_pipe
     if (status == DPR_OK) {
         status = dpr_comm_agree(options->comm, create_shared(pipeline), NULL);
     }
+    if (status == DPR_OK) {
+        status = pipeline_warm_sums(pipeline);
+    }
     if (status != DPR_OK) {
         dpr_pipeline_destroy(pipeline);
         return status;
@@ -453,6 +459,11 @@ const dpr_executor_t *dpr_pipeline_executor(const dpr_pipeline_t *pipeline)
 void dpr_pipeline_memory(const dpr_pipeline_t *pipeline, dpr_pipeline_memory_t *memory)
 {
     *memory = pipeline->memory;
+}
+
+void dpr_pipeline_comm_needs(const dpr_pipeline_t *pipeline, dpr_comm_needs_t *needs)
+{
+    *needs = pipeline->comm_needs;
 }
 
 bool dpr_pipeline_needs_inputs(const dpr_pipeline_t *pipeline, int micro_batch)

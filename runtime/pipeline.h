@@ -69,6 +69,8 @@ const dpr_executor_t *dpr_pipeline_executor(const dpr_pipeline_t *pipeline);
 
 /* What was predicted of this rank's device memory before anything was allocated. */
 void dpr_pipeline_memory(const dpr_pipeline_t *pipeline, dpr_pipeline_memory_t *memory);
+/* What the communicator takes of this rank's device beside it. */
+void dpr_pipeline_comm_needs(const dpr_pipeline_t *pipeline, dpr_comm_needs_t *needs);
 
 /* Whether this rank needs micro-batch m's inputs (it runs stage 0 on it) or labels (the last). */
 bool dpr_pipeline_needs_inputs(const dpr_pipeline_t *pipeline, int micro_batch);

@@ -105,5 +105,10 @@ void pipeline_destroy_links(dpr_pipeline_t *pipeline);         /* and the stream
 
 /* pipeline_warm.c: uses every kernel once; before any channel carries anything. */
 dpr_status_t pipeline_warm_up(dpr_pipeline_t *pipeline);
+/* Takes every sum of a step once, where that is the first use of a connection; collective. */
+dpr_status_t pipeline_warm_sums(dpr_pipeline_t *pipeline);
+
+/* pipeline_step.c: enqueues the sums of a step over the ranks, of zeros; collective. */
+dpr_status_t pipeline_enqueue_sums(dpr_pipeline_t *pipeline);
 
 #endif

@@ -175,6 +175,14 @@ static dpr_status_t share_stats(dpr_pipeline_t *pipeline)
     return dpr_stream_copy(pipeline->compute, pipeline->stats_host, pipeline->stats, bytes);
 }
 
+dpr_status_t pipeline_enqueue_sums(dpr_pipeline_t *pipeline)
+{
+    DPR_TRY(clear_gradients(pipeline));
+    DPR_TRY(clear_stats(pipeline));
+    DPR_TRY(reduce_replicas(pipeline));
+    return share_stats(pipeline);
+}
+
 static dpr_status_t measure_gradients(dpr_pipeline_t *pipeline)
 {
     dpr_kernels_t *kernels = pipeline->options.kernels;

@@ -23,11 +23,20 @@ static size_t owned_bytes(const dpr_trainer_t *trainer, int rank)
     return bytes;
 }
 
+/* With products cut as this rank's are: other algorithms would sum in another order. */
+static dpr_status_t create_cuda(const dpr_trainer_t *trainer, verifier_t *verifier)
+{
+    dpr_comm_needs_t needs;
+    dpr_pipeline_comm_needs(trainer->pipeline, &needs);
+    DPR_TRY(dpr_cuda_device_create(trainer->choice.ordinal, DPR_CLOCK_WALL, &verifier->device));
+    DPR_TRY(dpr_cuda_kernels_create(verifier->device, trainer->model.dtype, &verifier->kernels));
+    return verifier->kernels->leave(verifier->kernels, needs.multiprocessors);
+}
+
 static dpr_status_t create_device(const dpr_trainer_t *trainer, verifier_t *verifier)
 {
     if (trainer->choice.is_cuda) {
-        DPR_TRY(dpr_cuda_device_create(trainer->choice.ordinal, DPR_CLOCK_WALL, &verifier->device));
-        return dpr_cuda_kernels_create(verifier->device, trainer->model.dtype, &verifier->kernels);
+        return create_cuda(trainer, verifier);
     }
     const dpr_host_device_options_t options = {.clock = DPR_CLOCK_WALL};
     DPR_TRY(dpr_host_device_create(&options, &verifier->device));

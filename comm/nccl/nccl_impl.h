@@ -13,7 +13,8 @@
  * (unless it is stuck in NCCL: then aborting is what frees it).
  *
  * Files: nccl_comm.c the table, nccl_link.c channels and groups, nccl_room.c what a GPU has room
- * for, nccl_open.c making a communicator, nccl_abort.c ending it by force, nccl_measure.c links.
+ * for, nccl_open.c making a communicator, nccl_abort.c ending it by force, nccl_measure.c links,
+ * nccl_record.c what recordings need.
  */
 #ifndef DPR_COMM_NCCL_NCCL_IMPL_H
 #define DPR_COMM_NCCL_NCCL_IMPL_H
@@ -121,6 +122,9 @@ dpr_status_t dpr_nccl_check_version(int version);
  * DPR_ERR_UNSUPPORTED, with the way out. */
 dpr_status_t dpr_nccl_check_room(const dpr_comm_nccl_t *comm, const dpr_nccl_link_t *link);
 void dpr_nccl_needs(const dpr_comm_t *comm, int channels, int groups, dpr_comm_needs_t *needs);
+
+/* nccl_record.c: dpr_comm_nccl_check_record for this version, coded likewise. */
+dpr_status_t dpr_nccl_check_record(int version);
 
 /* nccl_link.c */
 dpr_status_t dpr_nccl_channel_open(dpr_comm_t *comm, int source, int destination, size_t max_bytes,

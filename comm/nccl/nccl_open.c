@@ -12,9 +12,10 @@
  *     orders, that would be a deadlock. So a message is taken through every channel, and a sum
  *     through every group, at opening, which all ranks do in one order.
  *
- * (A group's sum of another size may be connected anew, where NCCL then chooses another algorithm.
- * Its members wait for each other in that one call, which is safe as long as ranks enqueue the
- * all-reduces of overlapping groups in one order.)
+ * (NCCL connects each algorithm at its first use, so a group's sum of another size may be connected
+ * anew. Its members wait for each other in that one call, which is safe as long as ranks enqueue
+ * the all-reduces of overlapping groups in one order; runtime/pipeline_warm.c takes a sum of each
+ * size that a step has before the first step.)
  *
  * Both may wait for a rank that has failed, and a blocking call cannot be polled. A thread makes
  * them:

@@ -5,7 +5,8 @@
  *                      CUDA meanwhile (a watchdog, a loader) is none of its business
  *      enqueued ...    captured; streams fork off by waiting for an event recorded inside, and are
  *                      joined by the first stream's waiting for one of theirs (cuda_event.c)
- *      end             cudaStreamEndCapture, cudaGraphInstantiate
+ *      end             cudaStreamEndCapture, cudaGraphInstantiate: kernels keep their streams'
+ *                      priorities, in place of that of the stream that plays
  *      play            wait for the events from outside; cudaGraphLaunch
  *
  * A wait inside for an event recorded before the recording cannot be captured as an edge. The
@@ -140,7 +141,8 @@ dpr_status_t dpr_cuda_recording_end(dpr_stream_t *stream, dpr_recording_t **reco
         status = self->status;
     }
     if (status == DPR_OK) {
-        status = DPR_CUDA(cudaGraphInstantiate(&self->graph, graph, 0));
+        status = DPR_CUDA(
+            cudaGraphInstantiate(&self->graph, graph, cudaGraphInstantiateFlagUseNodePriority));
     }
     if (graph != NULL) {
         dpr_cuda_ignore(DPR_CUDA(cudaGraphDestroy(graph)));

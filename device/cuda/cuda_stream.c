@@ -48,7 +48,8 @@ void dpr_cuda_device_fail_stream(dpr_device_t *device, uint64_t number, dpr_stat
 
 /*
  * Streams that share one of the device's work queues wait for each other although nothing orders
- * them (CUDA Programming Guide, environment variables: 8 queues unless told otherwise).
+ * them (CUDA Programming Guide, environment variables: 8 queues unless told otherwise). Streams
+ * that a library has of its own (NCCL, for each communicator) are not known here.
  */
 static void warn_of_queues(dpr_cuda_device_t *device)
 {
@@ -57,8 +58,9 @@ static void warn_of_queues(dpr_cuda_device_t *device)
     if (device->stream_count > queues && !device->queues_warned) {
         device->queues_warned = true;
         dpr_log(DPR_LOG_WARNING,
-                "cuda device %d: more streams than its %ld work queues, so transfers may wait for "
-                "unrelated work; set CUDA_DEVICE_MAX_CONNECTIONS=32",
+                "cuda device %d: more streams than its %ld work queues, those of libraries not "
+                "counted, so transfers may wait for unrelated work; set "
+                "CUDA_DEVICE_MAX_CONNECTIONS=32",
                 device->ordinal, queues);
     }
 }

@@ -62,6 +62,11 @@ expect 2 'the 9 ranks on the node of rank 8 see 8 GPUs.*at most 8 ranks.*--comm 
 expect_once 'rank [0-9]+: error' 'more ranks than GPUs with NCCL: said once'
 run 60 mpirun -np 2 "$train" "${small[@]}" --schedule 1f1b --device cuda --comm mpi --cuda-graph
 expect 2 '--cuda-graph cannot record transfers by MPI' 'a recorded step with MPI'
+# A recorded step with NCCL: the program has set what keeps its order, so only the limit is left to refuse.
+run 60 mpirun -np 2 "$train" "${small[@]}" --schedule 1f1b --device cuda --cuda-graph --memory-limit 1K
+expect 2 'bytes needed.*--memory-limit allows' 'the order of a recorded step is seen to'
+NCCL_LAUNCH_ORDER_IMPLICIT=0 run 60 mpirun -np 2 "$train" "${small[@]}" --schedule 1f1b --device cuda --cuda-graph
+expect 2 'NCCL_LAUNCH_ORDER_IMPLICIT=1, and it is 0' 'a recorded step whose order the user has switched off'
 run 60 mpirun -np 2 "$train" "${small[@]}" --schedule 1f1b --device cuda --comm mpi --comm-ctas 2
 expect 2 'comm-ctas 2 is only used by --comm nccl' 'CTAs of MPI'
 finish

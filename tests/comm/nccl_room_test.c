@@ -1,6 +1,7 @@
 /*
  * What communicators may take of a GPU: CTAs for half of its multiprocessors, or an opening is
- * refused on every rank with the way out; what they are said to need; and the NCCL that is needed.
+ * refused on every rank with the way out; what they are said to need; and the NCCL that is needed,
+ * also for recordings.
  * Over the stand-in, whose GPUs have 132 multiprocessors.
  */
 #include <setjmp.h>
@@ -116,6 +117,38 @@ static void an_old_nccl_is_refused(void **state)
     assert_non_null(strstr(text, "--comm mpi"));
 }
 
+/* Recorded steps need more: a NCCL that keeps them in order, and the variable that tells it to. */
+static void expect_no_record(int version, const char *word)
+{
+    char text[LOG_BYTES];
+    dpr_log_capture_t capture;
+    dpr_log_capture_begin(&capture, text, sizeof text);
+    assert_int_equal(dpr_nccl_check_record(version), DPR_ERR_UNSUPPORTED);
+    dpr_log_capture_end(&capture);
+    assert_non_null(strstr(text, word));
+    assert_non_null(strstr(text, "leave --cuda-graph out"));
+}
+
+static void recordings_need_a_nccl_that_keeps_their_order(void **state)
+{
+    static const char order[] = "NCCL_LAUNCH_ORDER_IMPLICIT";
+    static const char mixing[] = "NCCL_GRAPH_MIXING_SUPPORT";
+    (void)state;
+    assert_int_equal(unsetenv(order), 0);
+    assert_int_equal(unsetenv(mixing), 0);
+    expect_no_record(22600, "NCCL_LAUNCH_ORDER_IMPLICIT=1, and it is not set");
+    dpr_comm_nccl_record_environment();
+    assert_string_equal(getenv(mixing), "0");
+    assert_int_equal(dpr_nccl_check_record(22600), DPR_OK);
+    expect_no_record(22505, "NCCL 2.25 is too old");
+    assert_int_equal(dpr_nccl_check_record(NCCL_VERSION_CODE), DPR_OK); /* this build's */
+    assert_int_equal(setenv(order, "0", 1), 0);
+    dpr_comm_nccl_record_environment(); /* the user's word stands */
+    expect_no_record(22600, "and it is 0");
+    assert_int_equal(unsetenv(order), 0);
+    assert_int_equal(unsetenv(mixing), 0);
+}
+
 static size_t bytes_needed(rank_test_t *test, int channels, int groups, int multiprocessors)
 {
     dpr_comm_needs_t needs;
@@ -151,6 +184,7 @@ int main(void)
         cmocka_unit_test(ctas_for_more_than_half_of_the_multiprocessors_are_refused),
         cmocka_unit_test(exactly_half_is_allowed),
         cmocka_unit_test(an_old_nccl_is_refused),
+        cmocka_unit_test(recordings_need_a_nccl_that_keeps_their_order),
         cmocka_unit_test(what_communicators_need_is_known_before),
     };
     if (suite_begin("nccl", RANKS) != DPR_OK) {

@@ -151,13 +151,35 @@ void graph_drop_exec(struct CUgraphExec_st *exec)
     exec->latest = NULL;
 }
 
+/* Captured kernels have their streams' priorities, which the graph forgets unless told not to. */
+static void check_priorities(const struct CUgraph_st *graph, unsigned long long flags)
+{
+    const struct CUstream_st *first = NULL;
+    for (int i = 0; i < graph->count; i++) {
+        const op_t *op = graph->nodes[i]->op;
+        if (op->kind != OP_RUN && op->kind != OP_NCCL) {
+            continue;
+        }
+        first = first == NULL ? op->stream : first;
+        if (op->stream->priority != first->priority &&
+            (flags & cudaGraphInstantiateFlagUseNodePriority) == 0) {
+            standin_misuse("cudaGraphInstantiate: streams of priorities %d and %d were captured, "
+                           "but cudaGraphInstantiateFlagUseNodePriority is not set",
+                           first->priority, op->stream->priority);
+            return;
+        }
+    }
+}
+
 /* Locked. */
-static cudaError_t instantiate(cudaGraphExec_t *result, cudaGraph_t handle)
+static cudaError_t instantiate(cudaGraphExec_t *result, cudaGraph_t handle,
+                               unsigned long long flags)
 {
     const struct CUgraph_st *graph = object_find(handle, OBJECT_GRAPH, "cudaGraphInstantiate");
     if (graph == NULL) {
         return cudaErrorInvalidValue;
     }
+    check_priorities(graph, flags);
     struct CUgraphExec_st *exec = object_create(OBJECT_EXEC, sizeof(*exec));
     if (exec == NULL) {
         return cudaErrorMemoryAllocation;
@@ -183,12 +205,13 @@ static cudaError_t instantiate(cudaGraphExec_t *result, cudaGraph_t handle)
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
     ENTER("cudaGraphInstantiate");
-    if (exec == NULL || flags != 0) {
+    if (exec == NULL ||
+        (flags & ~(unsigned long long)cudaGraphInstantiateFlagUseNodePriority) != 0) {
         standin_misuse("cudaGraphInstantiate: flags 0x%llx", flags);
         return standin_return(cudaErrorInvalidValue);
     }
     standin_lock();
-    const cudaError_t error = instantiate(exec, graph);
+    const cudaError_t error = instantiate(exec, graph, flags);
     standin_unlock();
     return standin_return(error);
 }

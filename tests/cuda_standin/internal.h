@@ -25,7 +25,7 @@
 
 #include "standin.h"
 
-enum { MAX_DEVICES = 64, INLINE_ARGUMENT = 192, POISON = 0xFF };
+enum { MAX_DEVICES = 64, INLINE_ARGUMENT = 192, POISON = 0xFF, MAX_SUMS = 16 };
 
 /* Fixed-size pieces from anonymous mappings, so that enqueuing calls no allocator. Locked. */
 typedef struct pool {
@@ -374,8 +374,10 @@ struct ncclComm {
     bool leaving; /* destroyed, finalized or aborted */
     ticket_t *first;
     ticket_t *last;
-    nccl_part_t *active; /* of the first ticket, once it has arrived */
-    sleeper_t *sleepers; /* who wait until it has nothing under way */
+    nccl_part_t *active;   /* of the first ticket, once it has arrived */
+    sleeper_t *sleepers;   /* who wait until it has nothing under way */
+    size_t sums[MAX_SUMS]; /* bytes of the all-reduces that it is connected for */
+    int sums_count;
 };
 
 /* The ranks of one unique id. */

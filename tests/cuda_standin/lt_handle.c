@@ -21,6 +21,8 @@ static atomic_bool epilogues_allowed = true;
 static atomic_bool products_allowed = true;
 static atomic_ulong with_epilogues;
 static atomic_ulong without_epilogues;
+static int least_multiprocessors = -1; /* under the lock */
+static int most_multiprocessors = -1;
 
 void standin_lt_allow(bool epilogues, bool products)
 {
@@ -28,6 +30,18 @@ void standin_lt_allow(bool epilogues, bool products)
     products_allowed = products;
     with_epilogues = 0;
     without_epilogues = 0;
+    pthread_mutex_lock(&lock);
+    least_multiprocessors = -1;
+    most_multiprocessors = -1;
+    pthread_mutex_unlock(&lock);
+}
+
+void standin_lt_targets(int *least, int *most)
+{
+    pthread_mutex_lock(&lock);
+    *least = least_multiprocessors;
+    *most = most_multiprocessors;
+    pthread_mutex_unlock(&lock);
 }
 
 void standin_lt_count(unsigned long *with_epilogue, unsigned long *without)
@@ -41,9 +55,17 @@ bool lt_allows(bool with_epilogue)
     return products_allowed && (epilogues_allowed || !with_epilogue);
 }
 
-void lt_counted(bool with_epilogue)
+void lt_counted(bool with_epilogue, int multiprocessors)
 {
     atomic_fetch_add(with_epilogue ? &with_epilogues : &without_epilogues, 1);
+    pthread_mutex_lock(&lock);
+    if (least_multiprocessors < 0 || multiprocessors < least_multiprocessors) {
+        least_multiprocessors = multiprocessors;
+    }
+    if (multiprocessors > most_multiprocessors) {
+        most_multiprocessors = multiprocessors;
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 cublasStatus_t lt_enter(const char *function)

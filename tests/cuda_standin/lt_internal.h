@@ -81,7 +81,7 @@ bool lt_has_bias(uint32_t epilogue);
 bool lt_has_aux(uint32_t epilogue);
 size_t lt_type_bytes(int32_t type);
 bool lt_allows(bool with_epilogue);
-void lt_counted(bool with_epilogue);
+void lt_counted(bool with_epilogue, int multiprocessors);
 
 /* An injected failure, or CUBLAS_STATUS_SUCCESS. */
 cublasStatus_t lt_enter(const char *function);

@@ -313,7 +313,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     if (!memory_is_good(&problem, algorithm, &product, workspace_bytes)) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
-    lt_counted(o->epilogue != CUBLASLT_EPILOGUE_DEFAULT);
+    lt_counted(o->epilogue != CUBLASLT_EPILOGUE_DEFAULT, (int)o->multiprocessors);
     atomic_store(&latest_multiprocessors, (int)o->multiprocessors);
     return standin_enqueue(stream, function, run, &product, sizeof(product)) == cudaSuccess
                ? CUBLAS_STATUS_SUCCESS

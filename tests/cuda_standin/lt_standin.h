@@ -35,6 +35,10 @@ void standin_lt_count(unsigned long *with_epilogue, unsigned long *without);
 /* How many multiprocessors the latest product was to target; 0: all. */
 int standin_lt_multiprocessors(void);
 
+/* The least and the most of these, of all products since the last standin_lt_allow; -1: none ran.
+ */
+void standin_lt_targets(int *least, int *most);
+
 #ifdef __cplusplus
 }
 #endif

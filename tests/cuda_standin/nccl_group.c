@@ -189,11 +189,29 @@ ncclResult_t ncclGroupEnd(void)
 
 /* ---- the calls ---- */
 
+/* Locked. A sum of another size may take another algorithm, which connects at its first use. */
+static ncclResult_t connect(ncclComm_t comm, size_t bytes)
+{
+    int error = 0;
+    for (int i = 0; i < comm->sums_count; i++) {
+        if (comm->sums[i] == bytes) {
+            return ncclSuccess;
+        }
+    }
+    if (standin_fails("connect:ncclAllReduce", &error)) {
+        return error != 0 ? (ncclResult_t)error : ncclSystemError;
+    }
+    if (comm->sums_count < MAX_SUMS) {
+        comm->sums[comm->sums_count++] = bytes;
+    }
+    return ncclSuccess;
+}
+
 /* Locked. */
 static ncclResult_t add(const char *function, ncclComm_t handle, nccl_sub_t *values)
 {
     ncclComm_t comm;
-    const ncclResult_t error = nccl_find_ready(handle, function, &comm);
+    ncclResult_t error = nccl_find_ready(handle, function, &comm);
     if (error != ncclSuccess) {
         return error;
     }
@@ -202,6 +220,12 @@ static ncclResult_t add(const char *function, ncclComm_t handle, nccl_sub_t *val
         standin_misuse("%s: type %d, peer %d of %d ranks", function, (int)values->type,
                        values->peer, comm->ranks);
         return ncclInvalidArgument;
+    }
+    if (values->kind == SUB_ALLREDUCE) {
+        error = connect(comm, values->count * nccl_type_bytes(values->type));
+    }
+    if (error != ncclSuccess) {
+        return error;
     }
     values->comm = comm;
     nccl_sub_t *sub = nccl_sub_create(values);

@@ -16,9 +16,11 @@
  *   Device memory is ordinary memory with guard zones; fresh and freed memory is full of 0xFF bytes
  *   (NaN in float, double and bfloat16). NCCL is strictly rendezvous, and a communicator's
  *   operations run strictly in order. Stream capture with forks and joins, graphs, events inside
- *   them. Misuse is recorded and answered with CUDA's error. A deadlock is reported, not sat out:
- *   the report is a misuse that lists what waits for what, then everything pending is given up.
- *   What breaks a device (an operation that fails, a deadlock) makes every later call on it fail.
+ *   them; to lose the priorities of captured streams is a misuse. A communicator connects at
+ *   each new size of a sum. Misuse is recorded and answered with CUDA's error. A deadlock is
+ *   reported, not sat out: the report is a misuse that lists what waits for what, then everything
+ *   pending is given up. What breaks a device (an operation that fails, a deadlock) makes every
+ *   later call on it fail.
  *
  *   Destroying a communicator waits for its own operations and for all its ranks to leave, as
  *   NCCL's manual says of one node. Whether a call on a non-blocking communicator is over at once
@@ -57,6 +59,9 @@ extern "C" {
  * "async:ncclAllReduce", "async:" and the `what` of standin_enqueue) lets the operation itself fail
  * when its turn comes: a CUDA operation breaks its device, a NCCL one hangs, with `error` as its
  * communicators' asynchronous error, until they are aborted.
+ *
+ * "connect:ncclAllReduce" is the making of connections in ncclAllReduce, of a communicator's first
+ * sum of a size.
  *
  * A function that releases something and is made to fail has released it: that is how CUDA reports
  * earlier failures. For the same reason one that synchronises has waited. cudaGetDriverEntryPoint,

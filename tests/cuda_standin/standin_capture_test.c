@@ -102,6 +102,36 @@ static void nodes_run_by_their_edges_at_every_launch(void **state)
     assert_true(orders[0] > 0 && orders[1] > 0);
 }
 
+/* Under CUDA the kernels of both would run at the priority of the stream of the launch. */
+static void a_graph_that_forgets_priorities_is_noticed(void **state)
+{
+    (void)state;
+    for (unsigned long long flags = 0; flags <= cudaGraphInstantiateFlagUseNodePriority;
+         flags += cudaGraphInstantiateFlagUseNodePriority) {
+        rig_t rig;
+        cudaGraph_t graph;
+        cudaGraphExec_t exec;
+        rig_open(&rig, 1);
+        OK(cudaStreamDestroy(rig.b));
+        OK(cudaStreamCreateWithPriority(&rig.b, cudaStreamNonBlocking, -1));
+        OK(cudaStreamBeginCapture(rig.a, cudaStreamCaptureModeThreadLocal));
+        enqueue(rig.a, &rig.counter, &rig.at[0]);
+        OK(cudaEventRecord(rig.fork, rig.a));
+        OK(cudaStreamWaitEvent(rig.b, rig.fork, 0));
+        enqueue(rig.b, &rig.counter, &rig.at[1]);
+        OK(cudaEventRecord(rig.join, rig.b));
+        OK(cudaStreamWaitEvent(rig.a, rig.join, 0));
+        OK(cudaStreamEndCapture(rig.a, &graph));
+        OK(cudaGraphInstantiate(&exec, graph, flags));
+        if (flags == 0) {
+            assert_misuse("priorities 0 and -1");
+        }
+        OK(cudaGraphExecDestroy(exec));
+        OK(cudaGraphDestroy(graph));
+        rig_close(&rig);
+    }
+}
+
 static void unjoined_work_is_refused(void **state)
 {
     (void)state;
@@ -345,6 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_run_by_their_edges_at_every_launch),
+        cmocka_unit_test(a_graph_that_forgets_priorities_is_noticed),
         cmocka_unit_test(unjoined_work_is_refused),
         cmocka_unit_test(what_capture_forbids_invalidates_it),
         cmocka_unit_test(a_relaxed_capture_allows_what_is_only_unsafe),

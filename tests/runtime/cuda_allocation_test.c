@@ -38,7 +38,7 @@ static size_t count_both(void)
     return count;
 }
 
-/* The first step may: it makes plans of products and fills pools. */
+/* The first step may: it fills pools. */
 static void expect_none(const char *schedule, rig_comm_t comm)
 {
     dpr_program_t program;

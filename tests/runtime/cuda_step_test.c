@@ -1,6 +1,7 @@
 /*
  * What a step asks of CUDA, counted by the software stand-in: it creates, allocates and frees
- * nothing, and the host waits as often for a long program as for a short one, enqueued or recorded.
+ * nothing, it uses nothing for the first time, and the host waits as often for a long program as
+ * for a short one, enqueued or recorded.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,6 +78,64 @@ static void a_step_creates_and_allocates_nothing(void **state)
             assert_int_equal(calls[k], 0);
         }
     }
+}
+
+/*
+ * Not even the first step, whichever of its micro-batches' alignments: products are planned, and
+ * sums of every size connected, before. 15 floats of input a micro-batch, so that batches begin at
+ * odd multiples of 4, 8, 16 and 32 bytes.
+ */
+static void a_step_meets_nothing_for_the_first_time(void **state)
+{
+    static const char *const first_uses[] = {"AlgoGetHeuristic", "connect:", NULL};
+    (void)state;
+    for (int record = 0; record < 2; record++) {
+        dpr_program_t program;
+        rig_config_t config;
+        rig_result_t result;
+        counted = first_uses;
+        cuda_generate("dualpipe", 2, 8, &program);
+        cuda_config_default(&config, &program);
+        config.model.input = 5;
+        config.model.micro_batch_size = 3;
+        config.update = true;
+        config.record = record == 1;
+        config.count = count_calls;
+        cuda_run_checked(&config, 3, &result);
+        assert_true(standin_calls("cublasLtMatmulAlgoGetHeuristic") > 0);
+        assert_true(standin_calls("connect:ncclAllReduce") > 0);
+        for (int k = 0; k < config.steps; k++) {
+            assert_int_equal(result.counted[k], 0);
+        }
+        rig_result_free(&result);
+        dpr_program_free(&program);
+    }
+}
+
+/* Before the first step a sum is taken that cannot be connected on rank 0, after the opening's, so
+ * that rank 1 waits for it on its GPU. */
+static void a_sum_that_fails_before_the_first_step_ends_all_ranks(void **state)
+{
+    (void)state;
+    dpr_program_t program;
+    rig_config_t config;
+    rig_result_t result;
+    char text[512];
+    standin_reset(&(standin_options_t){
+        .devices = 2,
+        .memory_bytes = (size_t)2 << 30,
+        .compute_major = 8,
+        .failure = {.function = "connect:ncclAllReduce", .call = 2, .on_device = true}});
+    cuda_generate("1f1b", 2, 4, &program);
+    cuda_config_default(&config, &program);
+    rig_run(&config, &result);
+    standin_drain();
+    assert_true(standin_failed());
+    assert_int_equal(result.status, DPR_ERR_COMM);
+    assert_int_equal(standin_misuses(), 0);
+    assert_int_equal(standin_leaks(text, sizeof text), 0);
+    rig_result_free(&result);
+    dpr_program_free(&program);
 }
 
 static void a_recorded_step_is_one_launch_on_each_rank(void **state)
@@ -185,6 +244,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_creates_and_allocates_nothing),
+        cmocka_unit_test(a_step_meets_nothing_for_the_first_time),
+        cmocka_unit_test(a_sum_that_fails_before_the_first_step_ends_all_ranks),
         cmocka_unit_test(a_recorded_step_is_one_launch_on_each_rank),
         cmocka_unit_test(commands_know_when_they_were_enqueued),
         cmocka_unit_test(the_host_waits_no_more_often_in_a_longer_step),

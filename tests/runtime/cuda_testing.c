@@ -32,6 +32,9 @@ void cuda_run(const rig_config_t *config, uint64_t seed, bool quiet, double dead
                                        .compute_major = 8, /* 4 MiB of workspace, not 32 */
                                        .quiet = quiet};
     char leaks[512];
+    if (config->record) {
+        dpr_comm_nccl_record_environment(); /* as a program's main does */
+    }
     *outcome = (cuda_outcome_t){0};
     standin_reset(&options);
     rig_run(config, &outcome->result);
