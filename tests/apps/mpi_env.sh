@@ -28,7 +28,7 @@ fail() {
 expect() {
     if [ "$code" != "$1" ]; then
         fail "$3: exit code $code, expected $1"
-    elif [ -n "$2" ] && ! cat "$scratch/out" "$scratch/err" | grep -qE -- "$2"; then
+    elif [ -n "$2" ] && ! grep -qE -- "$2" "$scratch/out" "$scratch/err"; then
         fail "$3: does not say /$2/"
     else
         printf 'ok %s\n' "$3"

@@ -16,7 +16,7 @@ value() { # value KEY: the first value of a key in the last report
 }
 
 is() { # is KEY PATTERN WHAT
-    if value "$1" | grep -qE -- "$2"; then
+    if value "$1" | grep -E -- "$2" >/dev/null; then
         printf 'ok %s\n' "$3"
     else
         fail "$3: $1 is '$(value "$1")', expected /$2/"
