@@ -61,8 +61,21 @@ check_shell() {
     { sources '*.sh' && printf '.ci/run\n'; } | xargs shellcheck --severity warning -e SC2054 -x -P .
 }
 
+# What the README tells people to run must be a program.
+check_programs() {
+    local script status=0
+    for script in scripts/*.sh bench/*.sh .ci/run; do
+        if [ ! -x "$script" ]; then
+            say "$script is not executable: chmod +x it"
+            status=1
+        fi
+    done
+    return "$status"
+}
+
 check_sources() {
     check 'room order' bash scripts/check-rooms.sh
+    check 'scripts can be run' check_programs
     # Each major version formats a little differently; Debian 12's is the one that counts.
     if [[ $(clang-format --version 2>/dev/null) == *"version 14."* ]]; then
         check 'format' check_format
