@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "models/ledger.h"
-#include "runtime/calibrate.h"
+#include "runtime/clock_fit.h"
 #include "runtime/measure.h"
 
 /* What of each step is kept, on every rank the same. */
@@ -55,22 +55,18 @@ static dpr_status_t bound_sec(const bench_rank_t *self, bench_products_t *produc
     return DPR_OK;
 }
 
+enum { CLOCK_ROUNDS = 20 };
+
 /* What this rank adds to its times to get rank 0's; 0 under virtual clocks. Collective. */
 static dpr_status_t align_clocks(const bench_rig_t *rig, double *offset_sec)
 {
-    const dpr_graph_t *graph = dpr_pipeline_graph(rig->pipeline);
-    dpr_cost_table_t table;
-    double uncertainty_sec;
-    *offset_sec = 0.0;
-    if (rig->machine->clock != DPR_CLOCK_WALL) {
-        return DPR_OK; /* they start each step together */
+    dpr_clock_sample_t exchange = {0};
+    if (rig->machine->clock == DPR_CLOCK_WALL) { /* virtual ones start each step together */
+        DPR_TRY(dpr_clock_sample_take(rig->machine->comm, rig->machine->device, CLOCK_ROUNDS,
+                                      &exchange));
     }
-    DPR_TRY(dpr_cost_table_init(&table, graph->ranks, graph->stages));
-    const dpr_status_t status =
-        dpr_calibrate_links(rig->machine->comm, graph, dpr_pipeline_message_bytes(rig->pipeline),
-                            &table, offset_sec, &uncertainty_sec);
-    dpr_cost_table_free(&table);
-    return status;
+    *offset_sec = exchange.offset_sec;
+    return DPR_OK;
 }
 
 /* What the ledger of the step's timeline says of waits. Collective. */

@@ -78,27 +78,18 @@ free_all:
 }
 
 dpr_status_t dpr_calibrate_links(dpr_comm_t *comm, const dpr_graph_t *graph, size_t message_bytes,
-                                 dpr_cost_table_t *table, double *offset_sec,
-                                 double *offset_uncertainty_sec)
+                                 dpr_cost_table_t *table)
 {
     const int ranks = table->ranks;
-    const int rank = dpr_comm_rank(comm);
-    *offset_sec = 0.0;
-    *offset_uncertainty_sec = 0.0;
     for (int low = 0; low < ranks; low++) {
         for (int high = low + 1; high < ranks; high++) {
-            const bool is_link = pair_has_channel(graph, low, high);
-            if (!is_link && low > 0) {
-                continue; /* pairs with rank 0 also carry the clock's offset */
-            }
             dpr_link_measure_t measure = {0};
-            DPR_TRY(measure_pair(comm, low, high, message_bytes, &measure));
-            if (is_link && rank == low) {
-                store_link(table, low, high, message_bytes, &measure);
+            if (!pair_has_channel(graph, low, high)) {
+                continue;
             }
-            if (low == 0 && rank == high) {
-                *offset_sec = measure.offset_sec;
-                *offset_uncertainty_sec = measure.small_sec;
+            DPR_TRY(measure_pair(comm, low, high, message_bytes, &measure));
+            if (dpr_comm_rank(comm) == low) {
+                store_link(table, low, high, message_bytes, &measure);
             }
         }
     }

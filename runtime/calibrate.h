@@ -18,15 +18,10 @@
 #include "runtime/pipeline.h"
 #include "runtime/predict.h"
 
-/*
- * Fills the links of `table` (initialised for the pipeline's ranks and stages), the same on all
- * ranks, and *offset_sec, what this rank adds to its clock's times to get rank 0's. Collective;
- * nothing else may run. offset_uncertainty_sec is half of the round trip by which the offset was
- * measured.
- */
+/* Fills the links of `table` (initialised for the pipeline's ranks and stages), the same on all
+ * ranks. Collective; nothing else may run. */
 dpr_status_t dpr_calibrate_links(dpr_comm_t *comm, const dpr_graph_t *graph, size_t message_bytes,
-                                 dpr_cost_table_t *table, double *offset_sec,
-                                 double *offset_uncertainty_sec);
+                                 dpr_cost_table_t *table);
 
 /*
  * Plays `steps` steps (after two that are not counted) with `loss_scale`, rehearsing the update, on

@@ -71,11 +71,9 @@ static dpr_status_t calibrate(const dpr_forecast_options_t *options, dpr_forecas
 {
     dpr_pipeline_t *pipeline = options->pipeline;
     dpr_cost_table_t *table = &forecast->table;
-    double offset_sec, uncertainty_sec; /* calibration compares clocks itself */
     DPR_TRY(dpr_cost_table_init(table, forecast->graph->ranks, forecast->graph->stages));
     DPR_TRY(dpr_calibrate_links(options->comm, forecast->graph,
-                                dpr_pipeline_message_bytes(pipeline), table, &offset_sec,
-                                &uncertainty_sec));
+                                dpr_pipeline_message_bytes(pipeline), table));
     set_op_costs(table, 0.0);
     DPR_TRY(set_costs(options, forecast));
     set_reduction_cost(table, pipeline);

@@ -80,27 +80,27 @@ dpr_status_t trainer_explain_clock(dpr_trainer_t *trainer)
     return DPR_OK;
 }
 
-/* A promise from `durations` for the steps from `first` on; ends the one before. */
-static dpr_status_t promise(dpr_trainer_t *trainer, const dpr_durations_t *durations, int draws,
-                            long first)
+/* What promise `i` promises, on rank 0: the first is the forecast. */
+static const dpr_measurement_t *promised_by(const dpr_trainer_t *trainer, int i)
+{
+    return i == 0 ? &trainer->forecast.promised : &trainer->explainer.promised[i];
+}
+
+/* Adds a promise for the steps from `first` on, which ends the one before. */
+static void add_promise(dpr_trainer_t *trainer, long first)
 {
     explainer_t *e = &trainer->explainer;
     if (e->promise_count > 0) {
         e->promises[e->promise_count - 1].end_step = first;
     }
-    dpr_promise_t *made = &e->promises[e->promise_count];
-    *made = (dpr_promise_t){.first_step = first, .end_step = trainer->total_steps};
-    if (trainer->rank == 0) {
-        dpr_measurement_t *promised = &e->promised[e->promise_count];
-        DPR_TRY(dpr_predict(durations, draws, trainer->config->seed, promised, NULL, NULL));
-        made->span_predicted_sec = promised->span_sec;
-        made->bubble_predicted = promised->bubble_ratio;
-    }
-    e->promise_count++;
-    return DPR_OK;
+    const dpr_measurement_t *promised = promised_by(trainer, e->promise_count);
+    e->promises[e->promise_count++] = (dpr_promise_t){.first_step = first,
+                                                      .end_step = trainer->total_steps,
+                                                      .span_predicted_sec = promised->span_sec,
+                                                      .bubble_predicted = promised->bubble_ratio};
 }
 
-dpr_status_t trainer_explain_predicted(dpr_trainer_t *trainer)
+void trainer_explain_predicted(dpr_trainer_t *trainer)
 {
     explainer_t *e = &trainer->explainer;
     if (!trainer_is_virtual(trainer)) {
@@ -108,8 +108,7 @@ dpr_status_t trainer_explain_predicted(dpr_trainer_t *trainer)
         e->exchange_count = 2;
         e->clock = dpr_clock_fit(e->exchanges, e->exchange_count);
     }
-    const int draws = trainer->clock == DPR_CLOCK_MODEL ? 1 : DPR_FORECAST_DRAWS;
-    return promise(trainer, &trainer->forecast.durations, draws, 0);
+    add_promise(trainer, 0);
 }
 
 const dpr_record_t *trainer_explain_step(dpr_trainer_t *trainer, long step)
@@ -130,10 +129,15 @@ dpr_status_t trainer_explain_refresh(dpr_trainer_t *trainer, long step)
     DPR_TRY(dpr_history_gather(e->history, trainer->comm, dpr_pipeline_graph(trainer->pipeline),
                                &e->clock, dpr_history_kept(e->history), &durations, NULL, NULL,
                                NULL));
-    const dpr_status_t status = dpr_comm_agree(
-        trainer->comm, promise(trainer, &durations, DPR_FORECAST_DRAWS, step + 1), NULL);
+    dpr_status_t status = DPR_OK;
+    if (trainer->rank == 0) {
+        status = dpr_predict(&durations, DPR_FORECAST_DRAWS, trainer->config->seed,
+                             &e->promised[e->promise_count], NULL, NULL);
+    }
     dpr_durations_free(&durations);
-    return status;
+    DPR_TRY(dpr_comm_agree(trainer->comm, status, NULL));
+    add_promise(trainer, step + 1);
+    return DPR_OK;
 }
 
 /* ---- After the run: promises kept ---- */
@@ -172,7 +176,7 @@ static dpr_status_t judge_promises(dpr_trainer_t *trainer, long first_step)
         DPR_TRY(dpr_measure_gather(trainer->comm, trainer->samples + promise->first_step,
                                    promise->end_step - promise->first_step, 0.0, &measured));
         if (trainer->rank == 0) {
-            compare_promise(&e->promised[i], &measured, promise);
+            compare_promise(promised_by(trainer, i), &measured, promise);
         }
         dpr_measurement_free(&measured);
     }

@@ -22,7 +22,7 @@ typedef struct explainer {
 
     long refresh_steps; /* a prediction every so many steps; 0: none */
     dpr_promise_t *promises;
-    dpr_measurement_t *promised; /* rank 0: what each promise predicts, rank by rank */
+    dpr_measurement_t *promised; /* rank 0: what each promise but the first predicts */
     int promise_count;
     int promise_room;
 
@@ -47,7 +47,7 @@ void trainer_explain_destroy(dpr_trainer_t *trainer);
 dpr_status_t trainer_explain_clock(dpr_trainer_t *trainer);
 
 /* After the calibration's prediction: it becomes the first promise. */
-dpr_status_t trainer_explain_predicted(dpr_trainer_t *trainer);
+void trainer_explain_predicted(dpr_trainer_t *trainer);
 
 /* After step `step` is complete: keeps it, and returns its records. */
 const dpr_record_t *trainer_explain_step(dpr_trainer_t *trainer, long step);

@@ -47,7 +47,8 @@ static dpr_status_t predict(dpr_trainer_t *trainer)
 {
     const dpr_forecast_options_t options = trainer_forecast_options(trainer);
     DPR_TRY(dpr_forecast_make(&options, &trainer->forecast));
-    return trainer_explain_predicted(trainer);
+    trainer_explain_predicted(trainer);
+    return DPR_OK;
 }
 
 /* ---- Steps ---- */
